@@ -1,0 +1,1 @@
+"""Annotations, features, augmentation, loading and checks."""

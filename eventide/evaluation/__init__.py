@@ -1,0 +1,1 @@
+"""Metrics and result files; no model needed."""

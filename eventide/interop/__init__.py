@@ -1,0 +1,1 @@
+"""Published checkpoints and configurations of other tools."""

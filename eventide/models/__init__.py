@@ -1,0 +1,1 @@
+"""Backbones, necks, heads and the meta-architectures made of them."""
