@@ -1,0 +1,93 @@
+"""The command line: one small file per command, loaded only when it is used. No torch is imported here."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+import cyclopts
+
+from eventide.types import EventideError, UsageError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def _version() -> str:
+    try:
+        return version("eventide")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def make_app(name: str | Sequence[str], help: str) -> cyclopts.App:
+    """An app in the house style: an option may take several values after one flag (`--tiou 0.3 0.5`)."""
+    return cyclopts.App(
+        name=name, help=help, default_parameter=cyclopts.Parameter(consume_multiple=True, negative=()), version=_version
+    )
+
+
+app = make_app("eventide", "Find when things happen: segments and point events in long recordings.")
+config_app = make_app("config", "Show a configuration as it will be used, or the schema of all keys.")
+app.command(config_app)
+for _group, _name, _target, _help in (
+    (config_app, "show", "config:show", "Print a resolved configuration with the origin of each value."),
+    (config_app, "schema", "config:schema", "Print the JSON schema of configuration files."),
+    (app, "check", "check:check", "Check the data of a configuration and report every problem at once."),
+    (app, "predict", "predict:predict", "Find events in feature files with a trained model."),
+    (app, "eval", "evaluate:evaluate", "Score a results file against annotations."),
+    (app, "plot", "plot:plot", "Draw ground truth against detections, and precision-recall curves."),
+    (
+        app,
+        "import-actionformer",
+        "import_actionformer:import_actionformer",
+        "Convert a checkpoint of the published ActionFormer code.",
+    ),
+    (app, "make-demo-data", "make_demo_data:make_demo_data", "Write the small generated data set of the demo."),
+):
+    _group.command(f"eventide.cli.{_target}", name=_name, help=_help)
+
+
+def run(application: cyclopts.App, arguments: Sequence[str] | None = None) -> int:
+    """Run an app and return its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+
+    Problems that the user can mend become one message on standard error. `arguments` are the words after the program
+    name (default: those of this process). A command may return an exit code; None counts as 0.
+    """
+    try:
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        result = application(words, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except UsageError as error:
+        return _fail(str(error), EXIT_USAGE)
+    except EventideError as error:
+        return _fail(str(error), EXIT_FAILED)
+    except cyclopts.CycloptsError as error:
+        return _fail(_parse_message(error), EXIT_USAGE)
+    except KeyboardInterrupt:
+        return _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output (`| head`) has left: nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _parse_message(error: cyclopts.CycloptsError) -> str:
+    if isinstance(error, cyclopts.UnknownCommandError) and error.app is not None and error.unused_tokens:
+        known = sorted(name for name in error.app._commands if not name.startswith("-"))
+        near = difflib.get_close_matches(error.unused_tokens[0], known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"the commands are: {', '.join(known)}"
+        return f"unknown command {error.unused_tokens[0]!r}; {hint}"
+    return f"{' '.join(str(error).split())} (--help lists what is possible)"
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the `eventide` command."""
+    sys.exit(run(app, arguments))
