@@ -1,165 +1,369 @@
-"""The typed schema of every configuration file: one class per section, every default and its reason in one place."""
+"""The typed schema of every configuration file: one class per section, every default and its reason in one place.
+
+Units: "vectors" are feature vectors of the grid a model sees; "frames" are source frames; "strides" are steps of a pyramid level.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+DEFAULT_MAX_SEQ_LEN = 2304  # ActionFormer's, on THUMOS14 and EPIC-Kitchens
+OPEN_RANGE = 10000.0  # upper bound of the last level: longer than any distance in practice (vectors)
+
+
+def later(default: Any, description: str, **limits: Any) -> Any:
+    """A key whose part does not exist yet: any value but the default is refused."""
+    return Field(default, description=description, json_schema_extra={"not_available_yet": True}, **limits)
+
+
+def choice(default: str, description: str, *available: str) -> Any:
+    """A key of which only some choices exist yet: the others are refused."""
+    return Field(default, description=description, json_schema_extra={"available": list(available)})
+
+
+AsList = Field(strict=False)  # a tuple that a file writes as a list
+Pair = Annotated[tuple[float, float], AsList]
+
 
 class Section(BaseModel):
-    """A section of the configuration: unknown keys are errors, values are checked when set."""
+    """A section of the configuration: unknown keys are errors, values keep their type and are checked when set."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, strict=True, allow_inf_nan=False)
 
 
 class DatasetConfig(Section):
-    json_file: str = Field("", description="Annotation file, ActivityNet-style JSON.")
-    feat_folder: str | list[str] = Field("", description="Feature folder, or several that are joined along channels.")
-    file_prefix: str = Field("", description="Text before the recording id in feature file names.")
-    file_ext: str = Field(".npy", description="Ending of feature files: .npy, .npz, .h5, .pt or .safetensors.")
-    num_classes: int = Field(1, ge=1, description="Number of event classes; 1 with many labels means proposals.")
-    input_dim: int | list[int] = Field(2048, description="Channels of a feature vector; a list for separate streams.")
-    feat_stride: float = Field(16, description="Source frames between two feature vectors.")
-    num_frames: float = Field(16, description="Source frames that one feature vector covers.")
-    default_fps: float | None = Field(None, gt=0, description="Frame rate for all recordings; null reads each one's.")
-    downsample_rate: int = Field(1, ge=1, description="Keep every n-th feature vector.")
-    max_seq_len: int | None = Field(None, ge=1, description="Longest training sequence; null takes backbone.max_len.")
-    trunc_thresh: float = Field(0.5, gt=0, le=1, description="Share of an event that a truncation must keep.")
-    crop_ratio: tuple[float, float] | None = Field(None, description="Random crop to this share of a recording.")
-    force_upsampling: bool = Field(False, description="Resize every recording to max_seq_len (ActivityNet).")
-    missing: Literal["error", "skip"] = Field("error", description="What to do when a feature file is missing.")
+    json_file: str = Field("", description="Annotation file (ActivityNet-style JSON), from the working directory.")
+    feat_folder: str | list[str] = Field(
+        "", description="Feature folder, from the working directory; several are joined along the channels."
+    )
+    file_prefix: str = Field("", description="Text before the recording id in the names of feature files.")
+    file_ext: str = Field(".npy", description="Ending of feature files: .npy, .npz, .h5, .hdf5, .pt or .safetensors.")
+    num_classes: int = Field(
+        1, ge=1, description="Number of event classes. 1 while the annotations have more makes class-free proposals."
+    )
+    input_dim: int | list[int] = Field(
+        2048, description="Channels of a feature vector; a list splits them into streams, each with its own projection."
+    )
+    feat_stride: float = Field(16.0, gt=0, description="Frames from one feature vector to the next.")
+    num_frames: float = Field(16.0, ge=0, description="Frames that one feature vector was computed from.")
+    default_fps: float | None = Field(
+        None, gt=0, description="Frames per second of every recording; null reads each one's `fps` in the annotations."
+    )
+    downsample_rate: int = Field(1, ge=1, description="Keep every n-th feature vector, to save time and memory.")
+    max_seq_len: int | None = Field(
+        None,
+        ge=1,
+        description="Longest sequence in training (vectors); longer recordings are cut at random. "
+        "Default: model.backbone.max_len, else 2304 as published for THUMOS14.",
+    )
+    trunc_thresh: float = Field(
+        0.5, gt=0, le=1, description="Share of an event that a random cut must keep for the event to count."
+    )
+    crop_ratio: Pair | None = Field(
+        None,
+        description="Random crop of training recordings to a share between these two, e.g. [0.9, 1.0]; null: none.",
+    )
+    force_upsampling: bool = Field(
+        False, description="Resize every recording to exactly max_seq_len vectors (the published ActivityNet recipe)."
+    )
+    missing: Literal["error", "skip"] = Field(
+        "error", description="A missing feature file: an error, or the recording is left out, counted and printed."
+    )
+    events: Literal["segments", "points"] = choice(
+        "segments", "Which annotations are learnt: `segment` [start, end], or `time` (point events).", "segments"
+    )
+    point_position: Literal["start", "centre", "end"] = later(
+        "centre", "Where a segment's point event lies when `events` is points and the file holds segments."
+    )
+    shards: str | list[str] | None = later(
+        None, "URL or folder of feature shards, read in order; replaces feat_folder for sets larger than the disk."
+    )
 
 
 class LoaderConfig(Section):
-    batch_size: int = Field(2, ge=1, description="Sequences per step.")
-    num_workers: int = Field(0, ge=0, description="Loader processes; results do not depend on it.")
-    drop_last: bool = Field(False, description="Leave out the last, smaller batch of an epoch (ActionFormer does).")
+    batch_size: int = Field(2, ge=1, description="Sequences per training step and process.")
+    num_workers: int = Field(
+        0, ge=0, description="Processes that load data; the result is the same for any number. 0 loads in the main one."
+    )
+    drop_last: bool = Field(
+        False, description="Leave out the last, smaller batch of an epoch. Off, so that small sets lose nothing."
+    )
+    batching: Literal["longest", "bucketed", "fixed"] = choice(
+        "longest",
+        "Batches of random members padded to their longest; of similar length; or padded to max_seq_len.",
+        "longest",
+    )
 
 
 class BackboneConfig(Section):
-    n_embd: int | list[int] = Field(512, description="Channels of the embedding; a list, one per input stream.")
-    n_head: int = Field(4, ge=1, description="Attention heads.")
-    n_kv_head: int | None = Field(None, description="v2: key and value heads; null is n_head.")
-    n_hidden: int | None = Field(None, description="v2: width of the feed-forward; null is 4 n_embd.")
-    arch: tuple[int, int, int] = Field((2, 2, 5), description="Embedding convolutions, stem blocks, pyramid blocks.")
-    mha_win_size: int | list[int] = Field(-1, description="Attention window, one number or one per level; -1 is full.")
-    max_len: int | None = Field(None, ge=1, description="Position table length; null takes dataset.max_seq_len.")
-    scale_factor: int = Field(2, ge=2, description="Ratio of lengths of neighbouring pyramid levels.")
+    n_embd: int | list[int] = Field(
+        512, description="Channels of the embedding; a list, one per input stream, is summed."
+    )
+    n_head: int = Field(4, ge=1, description="Attention heads; divides the channels.")
+    n_kv_head: int | None = Field(
+        None, ge=1, description="v2 only: heads of keys and values (grouped-query attention). Default: n_head."
+    )
+    n_hidden: int | None = Field(
+        None, ge=1, description="v2 only: channels inside the feed-forward. Default: 4 n_embd, less with use_swiglu."
+    )
+    arch: Annotated[tuple[int, int, int], AsList] = Field(
+        (2, 2, 5),
+        description="Embedding convolutions, blocks at full length, blocks that each halve the length (levels = the last + 1).",
+    )
+    mha_win_size: int | list[int] = Field(
+        -1,
+        description="Attention window in positions of the level (odd, at least 3), one number or one per level; "
+        "-1 is full attention.",
+    )
+    max_len: int | None = Field(
+        None,
+        ge=1,
+        description="Length of the absolute position table (vectors), interpolated beyond. Default: max_seq_len.",
+    )
+    scale_factor: int = Field(2, ge=2, description="Length of a pyramid level over that of the next.")
     embd_kernel_size: int = Field(3, ge=1, description="Kernel of the embedding convolutions (odd).")
     embd_with_ln: bool = Field(True, description="Layer norm after each embedding convolution.")
-    use_abs_pe: bool = Field(False, description="Add sinusoid position embeddings.")
-    use_rel_pe: bool = Field(False, description="v1: learned bias per window position in windowed attention.")
-    use_rope: bool | None = Field(None, description="v2: rotary position embeddings; default true under v2.")
-    use_flash_attn: bool | None = Field(None, description="v2: fused attention; default true under v2.")
-    use_swiglu: bool | None = Field(None, description="v2: gated feed-forward; default true under v2.")
-    use_rms_norm: bool | None = Field(None, description="v2: RMS norm; default true under v2.")
-    padding: Literal["own", "published"] = Field(
-        "own", description="Canvas of a sequence: its own length, or ActionFormer's padded length."
+    use_abs_pe: bool = Field(False, description="Add sinusoid position embeddings to the embedded features.")
+    use_rel_pe: bool = Field(False, description="v1 only: a learnt bias per position of the attention window.")
+    use_rope: bool | None = Field(None, description="v2 only: rotary position embeddings. Default under v2: true.")
+    use_flash_attn: bool | None = Field(
+        None, description="v2 only: fused attention, the same numbers in O(T) memory. Default under v2: true."
     )
+    use_swiglu: bool | None = Field(None, description="v2 only: gated feed-forward. Default under v2: true.")
+    use_rms_norm: bool | None = Field(
+        None, description="v2 only: RMS norm in place of layer norm. Default under v2: true."
+    )
+    padding: Literal["own", "published"] = Field(
+        "own",
+        description="Length on which a sequence is computed: its own, so that padding never changes a result; or "
+        "ActionFormer's padded length, which its checkpoints were trained with.",
+    )
+
+
+class HeatmapConfig(Section):
+    """SnapFormer's class heatmap."""
+
+    width: float | dict[str, float] | None = later(
+        None, "SnapFormer: standard deviation of the target Gaussian in seconds, one or per label; null: one grid step."
+    )
+    offset_weight: float = later(1.0, "SnapFormer: weight of the sub-step offset loss.", ge=0)
 
 
 class ModelConfig(Section):
-    meta_arch: Literal["LocPointTransformer", "SnapFormer", "TBTFormer"] = Field(
-        "LocPointTransformer", description="Architecture."
+    meta_arch: Literal["LocPointTransformer", "SnapFormer", "TBTFormer"] = choice(
+        "LocPointTransformer",
+        "Architecture: segments (ActionFormer), point events, or segments with uncertain boundaries.",
+        "LocPointTransformer",
     )
-    backbone_type: Literal["conv", "convTransformer", "convTransformerv2"] = Field(
-        "convTransformer", description="Backbone."
+    backbone_type: Literal["conv", "convTransformer", "convTransformerv2"] = choice(
+        "convTransformer",
+        "Backbone: convolutions only, ActionFormer's transformer (v1), or v2.",
+        "conv",
+        "convTransformer",
     )
-    backbone: BackboneConfig = Field(default_factory=BackboneConfig, description="Backbone settings.")
-    fpn_type: Literal["identity", "fpn", "cs_fpn"] = Field("identity", description="Neck.")
-    fpn_dim: int | None = Field(None, description="Channels of the neck; null is n_embd.")
+    backbone: BackboneConfig = Field(default_factory=BackboneConfig, description="Backbone: sizes and switches.")
+    fpn_type: Literal["identity", "fpn", "cs_fpn"] = choice(
+        "identity", "Neck: norms only, top-down, or top-down then bottom-up.", "identity", "fpn"
+    )
+    fpn_dim: int | None = Field(None, ge=1, description="Channels of the neck. Default: those of the backbone.")
     fpn_with_ln: bool = Field(True, description="Layer norm at the end of the neck.")
-    fpn_start_level: int = Field(0, ge=0, description="First backbone level that the neck uses.")
-    head_dim: int | None = Field(None, description="Channels of the heads; null is n_embd.")
+    fpn_start_level: int = Field(0, ge=0, description="First backbone level that the neck and the heads use.")
+    head_dim: int | None = Field(None, ge=1, description="Channels of the heads. Default: those of the backbone.")
     head_kernel_size: int = Field(3, ge=1, description="Kernel of the head convolutions (odd).")
     head_num_layers: int = Field(3, ge=1, description="Convolutions per head, the last one included.")
     head_with_ln: bool = Field(True, description="Layer norm in the heads.")
-    regression_range: list[tuple[float, float]] | None = Field(
-        None, description="Distances each level answers for; null: 0-4, 4-8, ... doubling, the last open."
+    regression_range: list[Pair] | None = Field(
+        None,
+        description="Per level, the distances from a point to an event's far end that it answers for (vectors, low < d <= high). "
+        "Default: 0-4, 4-8, ... doubling, the last open (10000).",
     )
-    reg_max: int | None = Field(None, ge=1, description="TBTFormer: bins per boundary distribution.")
-    dfl_weight: float | None = Field(None, ge=0, description="TBTFormer: weight of the distribution focal loss.")
+    reg_max: int | None = later(None, "TBTFormer: bins per boundary distribution, less one.", ge=1)
+    dfl_weight: float | None = later(None, "TBTFormer: weight of the distribution focal loss.", ge=0)
+    heatmap: HeatmapConfig = Field(default_factory=HeatmapConfig, description="SnapFormer: class heatmap.")
 
 
 class TrainConfig(Section):
-    center_sample: Literal["radius", "none"] = Field("radius", description="Positives near the centre, or everywhere.")
-    center_sample_radius: float = Field(1.5, gt=0, description="Radius of centre sampling, in strides of the level.")
-    loss_weight: float = Field(1.0, description="Weight of the regression loss; -1 balances by itself.")
-    cls_prior_prob: float = Field(0.01, ge=0, lt=1, description="Initial class probability.")
-    init_loss_norm: float = Field(100.0, gt=0, description="Initial value of the running number of positives.")
-    loss_norm_momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of the running number of positives.")
-    clip_grad_l2norm: float = Field(1.0, description="Gradient clipping by total L2 norm; 0 or less: off.")
-    head_empty_cls: list[int] = Field(default_factory=list, description="Classes without examples, never predicted.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in the transformer blocks.")
-    droppath: float = Field(0.1, ge=0, lt=1, description="Stochastic depth, per sample.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing of the class targets.")
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="Upper limit of the decay of the averaged weights.")
-    ema_ramp: bool = Field(True, description="Let the decay grow with the step: min(ema_decay, (1 + n) / (10 + n)).")
-    max_bad_steps: int = Field(10, ge=1, description="Non-finite steps in a row after which training stops.")
-    checkpoint_minutes: float = Field(5.0, ge=0, description="Minutes between checkpoints within an epoch; 0: off.")
-    keep_checkpoints: int = Field(3, ge=1, description="Training checkpoints that are kept.")
-    accum_steps: int = Field(1, ge=1, description="Micro-batches per optimiser step.")
-    compile: bool = Field(False, description="torch.compile the detector.")
-    auto_microbatch: bool = Field(False, description="On out of memory, halve the micro-batch and go on.")
-    cls_loss: Literal["focal", "quality_focal"] = Field("focal", description="Class loss.")
-    reg_loss: Literal["diou", "giou", "eiou"] = Field("diou", description="Boundary loss.")
+    center_sample: Literal["radius", "none"] = Field(
+        "radius", description="Positive points: near an event's centre only, or anywhere inside it."
+    )
+    center_sample_radius: float = Field(1.5, gt=0, description="Reach of centre sampling, in strides of the level.")
+    loss_weight: float = Field(
+        1.0, description="Weight of the boundary loss; 0 or less balances it against the class loss by itself."
+    )
+    cls_prior_prob: float = Field(
+        0.01, ge=0, lt=1, description="Class probability at the start, small since most points are empty; 0: unset."
+    )
+    init_loss_norm: float = Field(
+        100.0, gt=0, description="First value of the running number of positive points, which divides the losses."
+    )
+    loss_norm_momentum: float = Field(0.9, ge=0, lt=1, description="Share that a step keeps of that running number.")
+    clip_grad_l2norm: float = Field(
+        1.0, description="Longest gradient (L2 norm over all parameters); 0 or less: no clipping."
+    )
+    head_empty_cls: list[int] = Field(
+        default_factory=list, description="Label ids without examples: their scores start, and stay, near zero."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout after attention and feed-forward.")
+    droppath: float = Field(0.1, ge=0, lt=1, description="Share of residual branches dropped, per sample.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Smoothing of the class targets.")
+    ema_decay: float = Field(
+        0.999, ge=0, lt=1, description="Largest decay of the averaged weights, which are the ones evaluated; 0: none."
+    )
+    ema_ramp: bool = Field(
+        True,
+        description="Let the decay grow with the step n, min(ema_decay, (1 + n) / (10 + n)): a constant one lags "
+        "behind in short trainings.",
+    )
+    max_bad_steps: int = Field(
+        10, ge=1, description="Steps in a row with a non-finite loss or gradient after which training stops."
+    )
+    checkpoint_minutes: float = Field(
+        5.0, ge=0, description="Minutes between checkpoints within an epoch, besides one at its end; 0: none."
+    )
+    keep_checkpoints: int = Field(
+        3, ge=1, description="Training checkpoints kept, the newest; the best model is extra."
+    )
+    accum_steps: int = Field(1, ge=1, description="Batches whose gradients are added up for one optimiser step.")
+    cls_loss: Literal["focal", "quality_focal"] = choice("focal", "Class loss.", "focal")
+    reg_loss: Literal["diou", "giou", "eiou"] = choice("diou", "Boundary loss.", "diou")
+    compile: bool = later(False, "Compile the detector with torch.compile.")
+    auto_microbatch: bool = later(False, "When memory runs out, halve the batch, double accum_steps and go on.")
+    strategy: Literal["auto", "ddp", "fsdp"] = later(
+        "auto", "How several processes share the model: whole copies (ddp) or in parts (fsdp)."
+    )
+    async_checkpoints: bool = later(False, "Write checkpoints while training goes on.")
 
 
 class ChunkConfig(Section):
-    length: int = Field(..., ge=1, description="Feature vectors per window.")
-    overlap: int = Field(0, ge=0, description="Feature vectors that neighbouring windows share.")
+    """Windows over a recording that is too long for one pass."""
+
+    length: int = Field(..., ge=1, description="Length of a window (vectors).")
+    overlap: int = Field(0, ge=0, description="Vectors that neighbouring windows share; less than length.")
 
 
 class TestConfig(Section):
-    pre_nms_thresh: float = Field(0.001, ge=0, description="Scores at or below are dropped before NMS.")
-    pre_nms_topk: int = Field(2000, ge=1, description="Candidates kept per level before NMS.")
-    iou_threshold: float = Field(0.1, ge=0, le=1, description="Overlap at which hard NMS removes.")
-    min_score: float = Field(0.001, ge=0, description="Scores below are dropped in NMS.")
-    max_seg_num: int = Field(200, ge=1, description="Detections kept per recording.")
-    nms_method: Literal["soft", "hard", "none"] = Field("soft", description="Non-maximum suppression.")
-    nms_sigma: float = Field(0.5, gt=0, description="Width of soft NMS.")
-    duration_thresh: float = Field(0.05, ge=0, description="Segments this short or shorter (grid steps) are dropped.")
-    multiclass_nms: bool = Field(True, description="Suppress within each class; false: across classes.")
-    voting_thresh: float = Field(0.7, ge=0, le=1, description="Overlap for segment voting (class-agnostic NMS); 0: off.")
-    ext_score_file: str | None = Field(None, description="Class scores per recording (json or npz) to fuse.")
-    ext_score_topk: int = Field(2, ge=1, description="Classes taken from the external scores.")
-    chunk: ChunkConfig | None = Field(None, description="Windows for recordings too long for one pass; null: one pass.")
-    batch_size: int = Field(1, ge=1, description="Recordings per forward pass in evaluation.")
-    use_diou_nms: bool = Field(False, description="Suppress by DIoU instead of IoU.")
-    score_temperature: float | None = Field(None, gt=0, description="Divides logits before the sigmoid.")
-    class_sigma: dict[str, float] | None = Field(None, description="NMS width per class.")
-    class_threshold: dict[str, float] | None = Field(None, description="Score threshold per class.")
+    __test__ = False  # not a test, whatever pytest makes of the name
+
+    pre_nms_thresh: float = Field(0.001, ge=0, lt=1, description="Candidates scoring this or less are dropped at once.")
+    pre_nms_topk: int = Field(2000, ge=1, description="Candidates kept per pyramid level before suppression.")
+    iou_threshold: float = Field(0.1, ge=0, le=1, description="tIoU above which hard suppression removes the weaker.")
+    min_score: float = Field(0.001, ge=0, lt=1, description="Detections scoring less are dropped in suppression.")
+    max_seg_num: int = Field(200, ge=1, description="Detections kept per recording, the best.")
+    nms_method: Literal["soft", "hard", "none"] = Field(
+        "soft", description="Suppression of overlaps: lower their score, remove them, or nothing."
+    )
+    nms_sigma: float = Field(0.5, gt=0, description="Soft suppression multiplies scores by exp(-tIoU^2 / nms_sigma).")
+    duration_thresh: float = Field(0.05, ge=0, description="Segments this short or shorter are dropped (vectors).")
+    multiclass_nms: bool = Field(True, description="Suppress within each class; false: across all classes.")
+    voting_thresh: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="tIoU from which neighbours are averaged into a detection (only across classes); 0: off.",
+    )
+    ext_score_file: str | None = Field(
+        None, description="Class scores per recording (.json or .npz) to fuse with class-free proposals; null: none."
+    )
+    ext_score_topk: int = Field(2, ge=1, description="Classes taken from the external scores, the best.")
+    chunk: ChunkConfig | None = Field(None, description="Overlapping windows for long recordings; null: one pass.")
+    batch_size: int = Field(1, ge=1, description="Recordings per forward pass; changes speed and memory, no result.")
+    use_diou_nms: bool = later(False, "Suppress by DIoU, which also counts the distance of centres.")
+    score_temperature: float | None = later(None, "Divides class logits before the sigmoid; null: 1.", gt=0)
+    class_sigma: dict[str, float] | None = later(None, "nms_sigma per label; labels left out use nms_sigma.")
+    class_threshold: dict[str, float] | None = later(None, "Lowest score per label at the operating point.")
+    min_gap: float | dict[str, float] | None = later(None, "Seconds between events of a class, one or per label.")
+    max_overlap: float | dict[str, float] | None = later(
+        None, "Largest tIoU of two events of a class, one or per label."
+    )
+    duration_limits: dict[str, list[float]] | None = later(None, "Shortest and longest event in seconds per label.")
+    quantiles: list[float] | None = later(None, "TBTFormer: quantiles of each boundary to report, e.g. [0.1, 0.9].")
+    std_scale: float | None = later(None, "TBTFormer: factor on the boundary standard deviation; null: 1.", gt=0)
 
 
 class OptimConfig(Section):
     type: Literal["AdamW", "SGD"] = Field("AdamW", description="Optimiser.")
-    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    learning_rate: float = Field(1e-4, gt=0, description="Learning rate at the end of warm-up.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD only: momentum.")
     weight_decay: float = Field(0.05, ge=0, description="Weight decay; not on biases, norms, scales and embeddings.")
     epochs: int = Field(30, ge=1, description="Epochs after warm-up.")
-    warmup: bool = Field(True, description="Linear warm-up of the learning rate.")
-    warmup_epochs: int = Field(5, ge=0, description="Epochs of warm-up, before `epochs`.")
-    schedule_type: Literal["cosine", "multistep"] = Field("cosine", description="Decay after warm-up.")
-    schedule_steps: list[int] = Field(default_factory=list, description="Epochs (after warm-up) of the drops.")
-    schedule_gamma: float = Field(0.1, gt=0, description="Factor of each drop.")
+    warmup: bool = Field(True, description="Raise the learning rate from 0, step by step, over warmup_epochs.")
+    warmup_epochs: int = Field(5, ge=0, description="Epochs of warm-up, in addition to epochs; unused without warmup.")
+    schedule_type: Literal["cosine", "multistep"] = Field(
+        "cosine", description="After warm-up: fall to 0 along a cosine, or drop at schedule_steps."
+    )
+    schedule_steps: list[int] = Field(
+        default_factory=list, description="multistep only: epochs, counted after warm-up, at which the rate drops."
+    )
+    schedule_gamma: float = Field(0.1, gt=0, description="multistep only: factor of each drop.")
+    early_stop_epochs: int | None = later(None, "Stop after this many epochs, warm-up included; null: run all.", ge=1)
+    scale_learning_rate: bool | None = later(
+        None, "Multiply the learning rate by processes x accum_steps; null: as the entry point does."
+    )
 
 
 class Config(Section):
     """A whole experiment."""
 
     dataset_name: str = Field("custom", description="Name of the data set, for messages and logs.")
-    train_split: list[str] = Field(default_factory=lambda: ["training"], description="Subsets to train on.")
-    val_split: list[str] = Field(default_factory=lambda: ["validation"], description="Subsets to evaluate on.")
-    seed: int = Field(1234567891, ge=0, description="Seed of everything random.")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
-    output_folder: str = Field("./ckpt", description="Where runs are written.")
-    tiou_thresholds: list[float] = Field(
-        default_factory=lambda: [0.3, 0.4, 0.5, 0.6, 0.7], description="tIoU thresholds of evaluation during training."
+    train_split: list[str] = Field(
+        default_factory=lambda: ["training"], min_length=1, description="Subsets to train on (letter case is ignored)."
     )
-    dataset: DatasetConfig = Field(default_factory=DatasetConfig)
-    loader: LoaderConfig = Field(default_factory=LoaderConfig)
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    train_cfg: TrainConfig = Field(default_factory=TrainConfig)
-    test_cfg: TestConfig = Field(default_factory=TestConfig)
-    opt: OptimConfig = Field(default_factory=OptimConfig)
+    val_split: list[str] = Field(
+        default_factory=lambda: ["validation"], min_length=1, description="Subsets to evaluate on."
+    )
+    seed: int = Field(1234567891, ge=0, lt=2**63, description="Seed of everything random: one seed, one result.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="auto (the first of CUDA, MPS and CPU that is there), cpu, mps, cuda or cuda:N.",
+    )
+    output_folder: str = Field("./ckpt", min_length=1, description="Folder in which each run gets its own folder.")
+    tiou_thresholds: list[float] = Field(
+        default_factory=lambda: [0.3, 0.4, 0.5, 0.6, 0.7],
+        min_length=1,
+        description="tIoU thresholds of the mAP measured during training; its average picks the best model.",
+    )
+    tolerances: list[float] = later([0.25, 0.5, 1.0], "Tolerances (seconds) of the point mAP measured during training.")
+    dataset: DatasetConfig = Field(default_factory=DatasetConfig, description="Annotations, features, augmentation.")
+    loader: LoaderConfig = Field(default_factory=LoaderConfig, description="Batches.")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="Network.")
+    train_cfg: TrainConfig = Field(default_factory=TrainConfig, description="Targets, losses, training loop.")
+    test_cfg: TestConfig = Field(default_factory=TestConfig, description="From raw outputs to detections.")
+    opt: OptimConfig = Field(default_factory=OptimConfig, description="Optimiser and schedule.")
+
+    def resolve(self) -> Config:
+        """A copy in which every value that follows from others is filled in; what was given is kept as it is."""
+        model, backbone, dataset = self.model.model_copy(), self.model.backbone.model_copy(), self.dataset.model_copy()
+        given_len = dataset.max_seq_len or backbone.max_len or DEFAULT_MAX_SEQ_LEN
+        fill(dataset, max_seq_len=given_len)
+        fill(backbone, max_len=given_len)
+        channels, levels = sum_of(backbone.n_embd), backbone.arch[2] + 1
+        fill(model, fpn_dim=channels, head_dim=channels)
+        fill(model, regression_range=default_ranges(levels - model.fpn_start_level))
+        if isinstance(backbone.mha_win_size, int):
+            backbone.mha_win_size = [backbone.mha_win_size] * levels
+        if model.backbone_type == "convTransformerv2":
+            fill(backbone, use_rope=True, use_flash_attn=True, use_swiglu=True, use_rms_norm=True)
+            fill(backbone, n_kv_head=backbone.n_head)
+        model.backbone = backbone
+        return self.model_copy(update={"model": model, "dataset": dataset})
+
+
+def fill(section: Section, **values: Any) -> None:
+    """Set those keys of a section that are null."""
+    for key, value in values.items():
+        if getattr(section, key) is None:
+            setattr(section, key, value)
+
+
+def sum_of(channels: int | list[int]) -> int:
+    """Total channels of one stream or several."""
+    return channels if isinstance(channels, int) else sum(channels)
+
+
+def default_ranges(levels: int) -> list[tuple[float, float]]:
+    """Regression ranges (0, 4), (4, 8), (8, 16), ... of `levels` levels (at least 1), the last one open."""
+    bounds = [0.0, *(4.0 * 2**level for level in range(max(levels, 1) - 1)), OPEN_RANGE]
+    return list(zip(bounds[:-1], bounds[1:], strict=True))
