@@ -1,10 +1,13 @@
 """The typed schema of every configuration file: one class per section, every default and its reason in one place.
 
-Units: "vectors" are feature vectors of the grid a model sees; "frames" are source frames; "strides" are steps of a pyramid level.
+Units: "vectors" are feature vectors of the grid that a model sees, "frames" are source frames, "strides" are steps of
+a pyramid level.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +24,11 @@ def later(default: Any, description: str, **limits: Any) -> Any:
 def choice(default: str, description: str, *available: str) -> Any:
     """A key of which only some choices exist yet: the others are refused."""
     return Field(default, description=description, json_schema_extra={"available": list(available)})
+
+
+def section(kind: Callable[..., BaseModel], description: str) -> Any:
+    """A section within another, all defaults when left out."""
+    return Field(default_factory=kind, description=description)
 
 
 AsList = Field(strict=False)  # a tuple that a file writes as a list
@@ -110,7 +118,8 @@ class BackboneConfig(Section):
     )
     arch: Annotated[tuple[int, int, int], AsList] = Field(
         (2, 2, 5),
-        description="Embedding convolutions, blocks at full length, blocks that each halve the length (levels = the last + 1).",
+        description="Embedding convolutions, blocks at full length, blocks that each make the next pyramid level: "
+        "there are arch[2] + 1 levels.",
     )
     mha_win_size: int | list[int] = Field(
         -1,
@@ -163,7 +172,7 @@ class ModelConfig(Section):
         "conv",
         "convTransformer",
     )
-    backbone: BackboneConfig = Field(default_factory=BackboneConfig, description="Backbone: sizes and switches.")
+    backbone: BackboneConfig = section(BackboneConfig, "Backbone: sizes and switches.")
     fpn_type: Literal["identity", "fpn", "cs_fpn"] = choice(
         "identity", "Neck: norms only, top-down, or top-down then bottom-up.", "identity", "fpn"
     )
@@ -176,12 +185,12 @@ class ModelConfig(Section):
     head_with_ln: bool = Field(True, description="Layer norm in the heads.")
     regression_range: list[Pair] | None = Field(
         None,
-        description="Per level, the distances from a point to an event's far end that it answers for (vectors, low < d <= high). "
+        description="Per level, the distances (vectors) from a point to the farther end of an event that it answers for. "
         "Default: 0-4, 4-8, ... doubling, the last open (10000).",
     )
     reg_max: int | None = later(None, "TBTFormer: bins per boundary distribution, less one.", ge=1)
     dfl_weight: float | None = later(None, "TBTFormer: weight of the distribution focal loss.", ge=0)
-    heatmap: HeatmapConfig = Field(default_factory=HeatmapConfig, description="SnapFormer: class heatmap.")
+    heatmap: HeatmapConfig = section(HeatmapConfig, "SnapFormer: class heatmap.")
 
 
 class TrainConfig(Section):
@@ -326,12 +335,12 @@ class Config(Section):
         description="tIoU thresholds of the mAP measured during training; its average picks the best model.",
     )
     tolerances: list[float] = later([0.25, 0.5, 1.0], "Tolerances (seconds) of the point mAP measured during training.")
-    dataset: DatasetConfig = Field(default_factory=DatasetConfig, description="Annotations, features, augmentation.")
-    loader: LoaderConfig = Field(default_factory=LoaderConfig, description="Batches.")
-    model: ModelConfig = Field(default_factory=ModelConfig, description="Network.")
-    train_cfg: TrainConfig = Field(default_factory=TrainConfig, description="Targets, losses, training loop.")
-    test_cfg: TestConfig = Field(default_factory=TestConfig, description="From raw outputs to detections.")
-    opt: OptimConfig = Field(default_factory=OptimConfig, description="Optimiser and schedule.")
+    dataset: DatasetConfig = section(DatasetConfig, "Annotations, features, augmentation.")
+    loader: LoaderConfig = section(LoaderConfig, "Batches.")
+    model: ModelConfig = section(ModelConfig, "Network.")
+    train_cfg: TrainConfig = section(TrainConfig, "Targets, losses, training loop.")
+    test_cfg: TestConfig = section(TestConfig, "From raw outputs to detections.")
+    opt: OptimConfig = section(OptimConfig, "Optimiser and schedule.")
 
     def resolve(self) -> Config:
         """A copy in which every value that follows from others is filled in; what was given is kept as it is."""
@@ -366,4 +375,4 @@ def sum_of(channels: int | list[int]) -> int:
 def default_ranges(levels: int) -> list[tuple[float, float]]:
     """Regression ranges (0, 4), (4, 8), (8, 16), ... of `levels` levels (at least 1), the last one open."""
     bounds = [0.0, *(4.0 * 2**level for level in range(max(levels, 1) - 1)), OPEN_RANGE]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(pairwise(bounds))
