@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Set before torch is imported and starts its threads: small tensors are faster on one thread, and one thread adds in one order.
+# Set before torch starts its threads: small tensors are faster on one thread, and one thread adds in one order.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
