@@ -1,0 +1,84 @@
+"""Heads: one small convolutional network, shared by all pyramid levels (ActionFormer, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eventide.layers.canvas import Canvas
+from eventide.layers.conv import Conv
+from eventide.layers.norm import make_norm
+from eventide.layers.regularisation import Scale
+
+
+class ConvHead(nn.Module):
+    """`layers` - 1 convolutions with norm and ReLU; subclasses add the last convolution."""
+
+    def __init__(self, inputs: int, channels: int, kernel: int, layers: int, with_norm: bool):
+        super().__init__()
+        sizes = [inputs] + [channels] * (layers - 2)
+        self.head = nn.ModuleList(Conv(size, channels, kernel, bias=not with_norm) for size in sizes[: layers - 1])
+        self.norm = nn.ModuleList(make_norm(channels, with_norm) for _ in range(layers - 1))
+
+    def trunk(self, x: Tensor, canvas: Canvas) -> Tensor:
+        """(B, T, inputs) -> (B, T, channels), zero outside the canvas."""
+        for conv, norm in zip(self.head, self.norm, strict=True):
+            x = conv(x)
+            if canvas.has_margin:
+                x = canvas.keep_valid(x)
+            x = canvas.keep_inside(F.relu(norm(x)))
+        return x
+
+
+class ClassHead(ConvHead):
+    """Class logits per pyramid point. `empty_classes` start so low that they are never predicted (classes without examples)."""
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        classes: int,
+        *,
+        kernel: int,
+        layers: int,
+        with_norm: bool,
+        prior_probability: float,
+        empty_classes: Sequence[int] = (),
+    ):
+        super().__init__(inputs, channels, kernel, layers, with_norm)
+        self.cls_head = Conv(channels if layers > 1 else inputs, classes, kernel)
+        bias = self.cls_head.conv.bias
+        with torch.no_grad():
+            if prior_probability > 0 and bias is not None:
+                bias.fill_(_logit(prior_probability))
+            for index in empty_classes:
+                if bias is not None:
+                    bias[index] = _logit(1e-6)
+
+    def forward(self, levels: list[Tensor], canvases: list[Canvas]) -> list[Tensor]:
+        """L x (B, T_l, inputs) -> L x (B, T_l, classes), zero where not valid."""
+        return [c.keep_valid(self.cls_head(self.trunk(x, c))) for x, c in zip(levels, canvases, strict=True)]
+
+
+class OffsetHead(ConvHead):
+    """Distances to the start and the end of the event, in strides of the level, per pyramid point."""
+
+    def __init__(self, inputs: int, channels: int, levels: int, *, kernel: int, layers: int, with_norm: bool):
+        super().__init__(inputs, channels, kernel, layers, with_norm)
+        self.scale = nn.ModuleList(Scale() for _ in range(levels))
+        self.offset_head = Conv(channels if layers > 1 else inputs, 2, kernel)
+
+    def forward(self, levels: list[Tensor], canvases: list[Canvas]) -> list[Tensor]:
+        """L x (B, T_l, inputs) -> L x (B, T_l, 2), not negative, zero where not valid."""
+        return [
+            F.relu(scale(c.keep_valid(self.offset_head(self.trunk(x, c)))))
+            for x, c, scale in zip(levels, canvases, self.scale, strict=True)
+        ]
+
+
+def _logit(probability: float) -> float:
+    return -math.log((1 - probability) / probability)
