@@ -17,7 +17,7 @@ UNSAFE = {
     "pickled arrays": r"allow_pickle\s*=\s*True",
     "unrestricted torch.load": r"weights_only\s*=\s*False",
     "unsafe YAML": r"yaml\.(load|unsafe_load|full_load)\(",
-    "pickle": r"\bpickle\.loads?\(|\bimport pickle\b|\bimport dill\b|\bimport cloudpickle\b",
+    "pickle": r"\bpickle\.(loads?|Unpickler)\(|\bimport (dill|cloudpickle)\b",
     "code from strings": r"(?<![\w.])(eval|exec)\(",
 }
 HALF_DONE = {
