@@ -1,0 +1,176 @@
+"""The results file: `{"version", "results": {recording id: [{"segment", "label", "label_id", "score"}, ...]}}`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eventide.evaluation.events import Predictions
+from eventide.ops.files import write_text
+from eventide.ops.json_reading import is_number, raise_problems, read_json, shown
+from eventide.types import Detections, EventideError
+
+VERSION = "1.0"
+LARGEST_ID = 2**31
+
+
+def write_results(path: str | Path, detections: Mapping[str, Detections]) -> None:
+    """Write `{recording id: Detections}` as a results file, one recording per line, each sorted by falling score.
+
+    The file is replaced as a whole: it is never half written.
+
+    Raises:
+        EventideError: a detection is not a finite number.
+        UsageError: the file cannot be written.
+    """
+    lines = [f"{json.dumps(name)}: {json.dumps(_records(name, found))}" for name, found in detections.items()]
+    write_text(path, f'{{"version": "{VERSION}", "results": {{\n' + ",\n".join(lines) + "\n}}\n")
+
+
+def write_results_csv(path: str | Path, detections: Mapping[str, Detections]) -> None:
+    """Write `{recording id: Detections}` as a table: recording, start, end (seconds), label, label_id, score."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["recording", "start", "end", "label", "label_id", "score"])
+    for name, found in detections.items():
+        for record in _records(name, found):
+            writer.writerow([name, *record["segment"], record["label"], record["label_id"], record["score"]])
+    write_text(path, text.getvalue())
+
+
+def _records(name: str, found: Detections) -> list[dict[str, Any]]:
+    """The detections of one recording as records, by falling score."""
+    if not (np.isfinite(found.segments).all() and np.isfinite(found.scores).all()):
+        raise EventideError(
+            f"recording {name}: detections hold NaN or infinite numbers; the model's weights or its features are broken"
+        )
+    records = found.to_list()
+    return [records[i] for i in np.argsort(-np.asarray(found.scores), kind="stable")]
+
+
+def read_results(path: str | Path) -> Predictions:
+    """Read and check a results file.
+
+    A record is `{"segment": [start, end], "score": s}` with a `label`, a `label_id` or both; other keys are passed
+    over. A label that is the number of its label id in quotes, as a model without label names writes it, is no label; a
+    label that is a whole number is a label id.
+
+    Raises:
+        UsageError: no such file.
+        EventideError: the file is not as it should be; the message tells every problem.
+    """
+    content = read_json(path, "results file")
+    if isinstance(content, dict) and "results" not in content and "database" in content:
+        raise EventideError(f"{path} holds annotations (its key is 'database'), not results; swap the two files?")
+    if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
+        raise EventideError(
+            f'{path}: a results file is {{"results": {{recording id: [...]}}}}, and this has no such map'
+        )
+    columns = _Columns()
+    for number, (name, records) in enumerate(content["results"].items()):
+        columns.add_recording(number, name, records)
+    raise_problems(str(path), columns.problems)
+    return columns.predictions(str(path), list(content["results"]))
+
+
+@dataclass
+class _Columns:
+    """The records read so far, and what is wrong with them."""
+
+    recording: list[int] = field(default_factory=list)
+    segments: list[list[float]] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    label_ids: list[int | None] = field(default_factory=list)
+    labels: list[str | None] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add_recording(self, number: int, name: str, records: Any) -> None:
+        """Add the records of one recording."""
+        if not isinstance(records, list):
+            self.problems.append(f"results[{shown(name)}] is {shown(records)}; a list of detections is needed")
+            return
+        for position, record in enumerate(records):
+            problem = self._add(number, record)
+            if problem:
+                self.problems.append(f"results[{shown(name)}][{position}]: {problem}")
+
+    def _add(self, number: int, record: Any) -> str | None:
+        """Add one record, or say what is wrong with it."""
+        if not isinstance(record, dict):
+            return f"{shown(record)} is no object with segment, label and score"
+        segment, score = record.get("segment"), record.get("score")
+        label, label_id = record.get("label"), record.get("label_id")
+        if segment is None and "time" in record:
+            return "a point event ('time'): point mAP is not available yet"
+        problem = segment_problem(segment) or class_problem(label, label_id)
+        if problem:
+            return problem
+        if not is_number(score):
+            return f"score is {shown(score)}; a finite number is needed" if score is not None else "score is missing"
+        if type(label) is int:
+            label, label_id = None, label if label_id is None else label_id
+        self.recording.append(number)
+        self.segments.append(segment)  # type: ignore[arg-type]
+        self.scores.append(score)  # type: ignore[arg-type]
+        self.label_ids.append(label_id)
+        self.labels.append(label)
+        return None
+
+    def predictions(self, path: str, recordings: list[str]) -> Predictions:
+        """All records as columns."""
+        label_ids, label_index, names = class_columns(self.label_ids, self.labels)
+        if label_ids is None and label_index is None and self.scores:
+            raise EventideError(
+                f"{path}: some detections have only a label and others only a label_id; give all of them the same"
+            )
+        return Predictions(
+            recordings=recordings,
+            recording_index=np.array(self.recording, dtype=np.int64),
+            segments=np.array(self.segments, dtype=np.float64).reshape(-1, 2),
+            label_ids=label_ids,
+            label_index=label_index,
+            labels=names,
+            scores=np.array(self.scores, dtype=np.float64),
+        )
+
+
+def segment_problem(segment: Any) -> str | None:
+    """What is wrong with the segment of a record, if anything."""
+    if segment is None:
+        return "segment is missing"
+    if not isinstance(segment, list) or len(segment) != 2 or not (is_number(segment[0]) and is_number(segment[1])):
+        return f"segment is {shown(segment)}; [start, end] in seconds is needed"
+    if segment[1] < segment[0]:
+        return f"segment {shown(segment)} ends before it starts"
+    return None
+
+
+def class_problem(label: Any, label_id: Any) -> str | None:
+    """What is wrong with the class of a record, if anything."""
+    if label is None and label_id is None:
+        return "neither label nor label_id is given"
+    if label_id is not None and (type(label_id) is not int or not 0 <= label_id < LARGEST_ID):
+        return f"label_id is {shown(label_id)}; a whole number from 0 is needed"
+    if label is not None and type(label) is not str and not (type(label) is int and 0 <= label < LARGEST_ID):
+        return f"label is {shown(label)}; a text is needed"
+    return None
+
+
+def class_columns(
+    label_ids: list[int | None], labels: list[str | None]
+) -> tuple[np.ndarray | None, np.ndarray | None, list[str]]:
+    """Ids (E,), index of labels (E,) and the labels; a column that not every record fills is None."""
+    ids = None if None in label_ids else np.array(label_ids, dtype=np.int64)
+    texts = [label for label in labels if label is not None]
+    if len(texts) < len(labels) or (texts and all(a == str(b) for a, b in zip(labels, label_ids, strict=True))):
+        return ids, None, []
+    names = sorted(set(texts))
+    position = {name: i for i, name in enumerate(names)}
+    return ids, np.array([position[text] for text in texts], dtype=np.int64), names

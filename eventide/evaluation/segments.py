@@ -1,0 +1,255 @@
+"""Segment mAP at tIoU thresholds and Recall@kx, with the numbers of the published ActivityNet-style evaluator.
+
+Per class: predictions of all recordings are visited by falling score; one is a true positive at a threshold if, among
+the ground-truth segments of its recording that no better prediction has taken at that threshold, the one it overlaps
+most reaches it. AP is the area under the interpolated precision. Recall@kx counts the ground-truth segments that any of
+the best k * n predictions of a recording reaches, n being the number of ground-truth segments of that class there.
+
+Ties: of predictions with one score the later one comes first, of ground-truth segments with one overlap the later one
+is taken (what sorting and reversing gives). Classes without predictions have AP and recall 0. Nothing is ever NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from eventide.evaluation.events import GroundTruth, Predictions, match_classes
+
+
+@dataclass(frozen=True)
+class SegmentMetrics:
+    """K thresholds, C classes of the ground truth, J values of k for recall; shares between 0 and 1."""
+
+    tiou_thresholds: np.ndarray  # (K,)
+    top_k: tuple[int, ...]  # J
+    classes: list[str]  # C names
+    label_ids: list[int] | None  # C
+    per_class_AP: np.ndarray  # (K, C)  # noqa: N815
+    per_class_recall: np.ndarray  # (K, J, C)
+    num_ground_truth: np.ndarray  # (C,) events per class
+    num_predictions: np.ndarray  # (C,) predictions per class
+    counts: dict[str, int]  # recordings, events, dropped events, predictions, those outside the split or its classes
+    by_label: bool  # classes were matched by label, else by id
+
+    @property
+    def mAP(self) -> np.ndarray:  # noqa: N802
+        """(K,) mean AP over the classes; 0 where there is no ground truth."""
+        return _mean_over_classes(self.per_class_AP)
+
+    @property
+    def average_mAP(self) -> float:  # noqa: N802
+        """Mean of `mAP` over the thresholds."""
+        return float(self.mAP.mean())
+
+    @property
+    def recall(self) -> np.ndarray:
+        """(K, J) mean Recall@kx over the classes."""
+        return _mean_over_classes(self.per_class_recall)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists for JSON; rows are thresholds, columns are `classes`."""
+        recall = self.recall
+        return {
+            "tiou_thresholds": self.tiou_thresholds.tolist(),
+            "mAP": self.mAP.tolist(),
+            "average_mAP": self.average_mAP,
+            **{f"recall_at_{k}x": recall[:, j].tolist() for j, k in enumerate(self.top_k)},
+            "classes": self.classes,
+            "label_ids": self.label_ids,
+            "per_class_AP": self.per_class_AP.tolist(),
+            "num_ground_truth": self.num_ground_truth.tolist(),
+            "num_predictions": self.num_predictions.tolist(),
+            "counts": self.counts,
+            "classes_matched_by": "label" if self.by_label else "label_id",
+        }
+
+
+def _mean_over_classes(values: np.ndarray) -> np.ndarray:
+    return values.mean(axis=-1) if values.shape[-1] else np.zeros(values.shape[:-1])
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Every prediction of a known class, by class and within it by falling score, with its verdict per threshold."""
+
+    order: np.ndarray  # (M,) index of each into the predictions
+    class_offsets: np.ndarray  # (C + 1,) where each class begins and ends in `order`
+    true_positive: np.ndarray  # (M, K) bool
+    reached: np.ndarray  # (K, J, C) ground-truth events that the top k * n predictions reach
+    num_ground_truth: np.ndarray  # (C,)
+
+
+def evaluate_segments(
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    tiou_thresholds: Sequence[float] | np.ndarray,
+    top_k: Sequence[int] = (1, 5),
+) -> SegmentMetrics:
+    """Score predictions against ground truth. No ground truth or no predictions give zeros, never NaN.
+
+    Predictions of recordings that the ground truth does not list are false positives; those of classes without any
+    ground truth have no class to count in and are only counted (`counts`).
+
+    Raises:
+        ValueError: no thresholds, or one outside (0, 1].
+        EventideError: the two sides name their classes in ways that cannot be compared.
+    """
+    thresholds = np.asarray(tiou_thresholds, dtype=np.float64).reshape(-1)
+    if len(thresholds) == 0 or not ((thresholds > 0) & (thresholds <= 1)).all():
+        raise ValueError("tIoU thresholds lie above 0 and up to 1, and at least one is needed")
+    classes = match_classes(ground_truth, predictions)
+    found = match_segments(
+        ground_truth, predictions, classes.ground_truth, classes.predictions, len(classes.names), thresholds, top_k
+    )
+    inside = set(ground_truth.recordings)
+    outside = np.array([name not in inside for name in predictions.recordings], dtype=bool)
+    precision = _average_precisions(found.true_positive, found.class_offsets, found.num_ground_truth)
+    return SegmentMetrics(
+        tiou_thresholds=thresholds,
+        top_k=tuple(int(k) for k in top_k),
+        classes=classes.names,
+        label_ids=classes.label_ids,
+        per_class_AP=precision,
+        per_class_recall=found.reached / np.maximum(found.num_ground_truth, 1),
+        num_ground_truth=found.num_ground_truth,
+        num_predictions=np.diff(found.class_offsets),
+        counts={
+            "recordings": len(ground_truth.recordings),
+            "recordings_with_predictions": int((~outside).sum()),
+            "ground_truth": len(ground_truth),
+            "ground_truth_dropped": ground_truth.num_dropped,
+            "predictions": len(predictions),
+            "predictions_outside_split": int(outside[predictions.recording_index].sum()) if len(predictions) else 0,
+            "predictions_of_unknown_class": int((classes.predictions < 0).sum()),
+        },
+        by_label=classes.by_label,
+    )
+
+
+def match_segments(
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    truth_class: np.ndarray,
+    predicted_class: np.ndarray,
+    num_classes: int,
+    thresholds: np.ndarray,
+    top_k: Sequence[int] = (),
+) -> Matches:
+    """Decide for every prediction and threshold whether it is a true positive.
+
+    `truth_class` (G,) is 0 ... C - 1; `predicted_class` (N,) too, or -1 for predictions that are left out.
+    """
+    num_recordings = len(ground_truth.recordings)
+    position = {name: i for i, name in enumerate(ground_truth.recordings)}
+    recording_of = np.array([position.get(name, -1) for name in predictions.recordings], dtype=np.int64)
+
+    # ground truth by (class, recording); `cells` are the pairs that have any
+    truth_key = truth_class * num_recordings + ground_truth.recording_index
+    truth_order = np.argsort(truth_key, kind="stable")
+    cells, cell_starts = np.unique(truth_key[truth_order], return_index=True)
+    cell_offsets = np.append(cell_starts, len(truth_key))
+
+    # predictions by class, then by falling score, the later one first among equals
+    order = np.argsort(predictions.scores, kind="stable")[::-1]
+    order = order[predicted_class[order] >= 0]
+    order = order[np.argsort(_short(predicted_class[order], num_classes), kind="stable")]
+    by_class = predicted_class[order]
+    recording = recording_of[predictions.recording_index[order]]
+    key = by_class * num_recordings + recording
+    cell = np.minimum(np.searchsorted(cells, key), max(len(cells) - 1, 0))
+    has_truth = (recording >= 0) & (cells[cell] == key) if len(cells) else np.zeros(len(order), dtype=bool)
+
+    true_positive, reached = _match(
+        predictions.segments[order],
+        np.where(has_truth, cell, -1),
+        ground_truth.segments[truth_order],
+        cell_offsets,
+        thresholds,
+        np.asarray(top_k, dtype=np.int64),
+    )
+    per_class = np.zeros((num_classes, len(thresholds), len(top_k)))
+    np.add.at(per_class, truth_class[truth_order], reached)
+    return Matches(
+        order=order,
+        class_offsets=np.searchsorted(by_class, np.arange(num_classes + 1)),
+        true_positive=true_positive,
+        reached=per_class.transpose(1, 2, 0),
+        num_ground_truth=np.bincount(truth_class, minlength=num_classes),
+    )
+
+
+def _short(keys: np.ndarray, num_keys: int) -> np.ndarray:
+    """Keys in 16 bits where they fit: numpy then sorts by radix, in linear time."""
+    return keys.astype(np.uint16) if num_keys <= 2**16 else keys
+
+
+@njit(cache=True, nogil=True)
+def _match(segments, cells, truth, cell_offsets, thresholds, top_k):  # type: ignore[no-untyped-def]
+    """Verdicts (M, K) of predictions (M, 2) in order, and whether each event (G, K, J) is reached by the top k * n.
+
+    `cells` (M,) names the slice of `truth` (G, 2) that shares class and recording, -1 where there is none.
+    """
+    num_thresholds, num_k = len(thresholds), len(top_k)
+    true_positive = np.zeros((len(segments), num_thresholds), dtype=np.bool_)
+    taken = np.zeros((len(truth), num_thresholds), dtype=np.bool_)
+    reached = np.zeros((len(truth), num_thresholds, num_k), dtype=np.bool_)
+    seen = np.zeros(len(cell_offsets), dtype=np.int64)  # predictions of each cell so far
+    most = np.empty(num_thresholds)
+    chosen = np.empty(num_thresholds, dtype=np.int64)
+    for i in range(len(segments)):
+        if cells[i] < 0:
+            continue
+        start, end = segments[i, 0], segments[i, 1]
+        first, stop = cell_offsets[cells[i]], cell_offsets[cells[i] + 1]
+        rank = seen[cells[i]]
+        seen[cells[i]] += 1
+        most[:] = 0.0
+        chosen[:] = -1
+        for g in range(first, stop):
+            inter = min(end, truth[g, 1]) - max(start, truth[g, 0])
+            if not inter > 0.0:
+                continue
+            overlap = inter / ((truth[g, 1] - truth[g, 0]) + (end - start) - inter)
+            for t in range(num_thresholds):
+                if overlap < thresholds[t]:
+                    continue
+                if not taken[g, t] and overlap >= most[t]:
+                    most[t], chosen[t] = overlap, g
+                for k in range(num_k):
+                    if rank < top_k[k] * (stop - first):
+                        reached[g, t, k] = True
+        for t in range(num_thresholds):
+            if chosen[t] >= 0:
+                taken[chosen[t], t] = True
+                true_positive[i, t] = True
+    return true_positive, reached
+
+
+@njit(cache=True, nogil=True)
+def _average_precisions(true_positive, class_offsets, num_truth):  # type: ignore[no-untyped-def]
+    """Interpolated AP (K, C) from verdicts (M, K): each true positive adds 1 / events times the best precision from
+    there on.
+
+    Walking from the last prediction to the first, that best precision is a running maximum.
+    """
+    num_classes, num_thresholds = len(num_truth), true_positive.shape[1]
+    precision = np.zeros((num_thresholds, num_classes))
+    for c in range(num_classes):
+        first, stop = class_offsets[c], class_offsets[c + 1]
+        for t in range(num_thresholds):
+            found = 0
+            for i in range(first, stop):
+                found += true_positive[i, t]
+            best, area = 0.0, 0.0
+            for i in range(stop - 1, first - 1, -1):
+                best = max(best, found / (i - first + 1))
+                if true_positive[i, t]:
+                    area += best
+                    found -= 1
+            precision[t, c] = area / max(num_truth[c], 1)
+    return precision
