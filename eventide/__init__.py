@@ -1,0 +1,38 @@
+"""Eventide finds when things happen in long recordings. `eventide.load(PATH).predict(features)` gives detections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from eventide.engine.predict import Predictor
+
+__all__ = ["__version__", "load"]
+
+
+def load(path: str | Path, device: str = "auto") -> Predictor:
+    """A trained model, ready to predict.
+
+    Args:
+        path: a model file (`best.safetensors`), a training checkpoint (`checkpoints/step_*.pt`) or a run's folder.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+    Raises:
+        EventideError: there is nothing at `path`, it is damaged, or it is none of these.
+    """
+    from eventide.engine.predict import Predictor
+
+    return Predictor.load(path, device=device)
+
+
+def __getattr__(name: str) -> str:
+    """`__version__`, looked up when it is asked for: reading the package's metadata takes longer than the import."""
+    if name != "__version__":
+        raise AttributeError(f"module 'eventide' has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("eventide")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,84 @@
+"""The model file: weights, configuration, labels and rate in one safetensors file that needs nothing else to predict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialise
+from torch import Tensor
+
+from eventide.config import Config
+from eventide.engine.files import write_atomically
+from eventide.types import EventideError
+
+FORMAT = "eventide-model-1"
+
+
+@dataclass
+class StoredModel:
+    """What a model file or a training checkpoint says of a model."""
+
+    config: Config
+    labels: list[str]  # index = label id
+    fps: float | None  # rate of the training recordings where they share one
+    tensors: dict[str, Tensor]  # the detector's, averaged
+
+
+def save_model(path: Path, model: StoredModel, extra: Mapping[str, Any] | None = None) -> None:
+    """Write a model file, whole or not at all; `extra` is kept with it as JSON (where it came from)."""
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(model.config.model_dump(mode="json")),
+        "labels": json.dumps(model.labels, ensure_ascii=False),
+        "fps": json.dumps(model.fps),
+        "extra": json.dumps(dict(extra or {})),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.tensors.items()}
+    write_atomically(path, lambda file: file.write(serialise(tensors, metadata)))
+
+
+def load_model(path: Path) -> StoredModel:
+    """Read a model file.
+
+    Raises:
+        EventideError: the file is damaged, or it is safetensors of something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise EventideError(
+                    f"{path} is no Eventide model (format {metadata.get('format', 'not named')!r}, expected "
+                    f"{FORMAT!r}); take best.safetensors of a run, or convert with `eventide import-actionformer`"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise EventideError(f"{path} cannot be read as a model file, it is damaged or cut off: {error}") from None
+    try:
+        labels, fps = json.loads(metadata["labels"]), json.loads(metadata["fps"])
+        config = json.loads(metadata["config"])
+    except (KeyError, ValueError) as error:
+        raise EventideError(f"{path} has no readable description of its model ({error})") from None
+    return StoredModel(stored_config(config, path), [str(label) for label in labels], fps, tensors)
+
+
+def stored_config(config: Any, path: Path) -> Config:
+    """The configuration kept in a file, checked.
+
+    Raises:
+        EventideError: it does not fit this version of Eventide.
+    """
+    try:
+        return Config.model_validate_json(json.dumps(config)).resolve()
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise EventideError(
+            f"the configuration in {path} does not fit this version of Eventide: {place}: {first['msg']}"
+        ) from None

@@ -1,0 +1,64 @@
+"""What a training says while it runs: a bar in a terminal, plain lines elsewhere, and every line in `train.log`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+
+class Reporter:
+    """Prints lines and, in a terminal, keeps a bar below them."""
+
+    def __init__(self, log: Path | None = None, *, interactive: bool | None = None) -> None:
+        self._log = log.open("a", encoding="utf-8", buffering=1) if log is not None else None
+        self.interactive = sys.stdout.isatty() if interactive is None else interactive
+        self._progress: Progress | None = None
+        self._task: Any = None
+
+    def line(self, text: str) -> None:
+        """Print one line, also to the log."""
+        if self._progress is not None:
+            self._progress.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, flush=True)
+        if self._log is not None:
+            self._log.write(text + "\n")
+
+    def step_line(self, text: str) -> None:
+        """A line about steps: it goes to the log, and to the screen only where no bar shows the same."""
+        if self.interactive:
+            if self._log is not None:
+                self._log.write(text + "\n")
+        else:
+            self.line(text)
+
+    def bar(self, what: str, done: int, total: int, text: str = "") -> None:
+        """Show the bar at `done` of `total`; nothing outside a terminal."""
+        if not self.interactive:
+            return
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[text]}"),
+                console=Console(),
+            )
+            self._progress.start()
+            self._task = self._progress.add_task(what, total=total, text=text)
+        self._progress.update(self._task, description=what, completed=done, total=total, text=text)
+
+    def close_bar(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def close(self) -> None:
+        self.close_bar()
+        if self._log is not None:
+            self._log.close()

@@ -1,0 +1,104 @@
+"""Learning rates against numbers of the published scheduler, and how micro-batches make steps."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventide.config import OptimConfig
+from eventide.engine.schedule import Plan, learning_rate
+
+
+def rates(plan: Plan, **opt: object) -> list[float]:
+    config = OptimConfig.model_validate({"learning_rate": 0.1, **opt})
+    return [learning_rate(step, plan, config) for step in range(plan.total_steps)]
+
+
+# Each table was printed by the scheduler of the published ActionFormer code, stepped once per optimiser step.
+PUBLISHED: list[tuple[str, Plan, dict[str, object], list[float]]] = [
+    (
+        "cosine after warm-up",
+        Plan(4, 1, 3, 1),
+        {},
+        [
+            0.0,
+            0.0333333333333,
+            0.0666666666667,
+            0.1,
+            0.1,
+            0.0961939770062,
+            0.0853553405238,
+            0.0691341747048,
+            0.050000005,
+            0.0308658352952,
+            0.0146446694762,
+            0.00380603299383,
+        ],
+    ),
+    (
+        "cosine, long warm-up",
+        Plan(2, 1, 5, 3),
+        {},
+        [0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.0853553405238, 0.050000005, 0.0146446694762],
+    ),
+    ("cosine, one step of warm-up", Plan(1, 1, 5, 1), {}, [0.0, 0.1, 0.0853553405238, 0.050000005, 0.0146446694762]),
+    (
+        "multistep after warm-up",
+        Plan(3, 1, 5, 1),
+        {"schedule_type": "multistep", "schedule_steps": [1, 3], "schedule_gamma": 0.1},
+        [0.0, 0.05, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.001, 0.001, 0.001],
+    ),
+    (
+        "cosine without warm-up",
+        Plan(3, 1, 3, 0),
+        {},
+        [
+            0.1,
+            0.0969846310393,
+            0.0883022221559,
+            0.075,
+            0.0586824088833,
+            0.0413175911167,
+            0.025,
+            0.0116977778441,
+            0.0030153689607,
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("label", "plan", "opt", "expected"), PUBLISHED, ids=[case[0] for case in PUBLISHED])
+def test_rates_are_the_published_ones(label: str, plan: Plan, opt: dict[str, object], expected: list[float]) -> None:
+    assert rates(plan, **opt) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_a_warm_up_of_no_epochs_starts_at_the_peak() -> None:
+    assert rates(Plan(3, 1, 2, 0))[0] == 0.1
+
+
+def test_warm_up_only() -> None:
+    assert rates(Plan(2, 1, 1, 1)) == [0.0, 0.1]
+
+
+def test_a_warm_up_of_one_step() -> None:
+    assert rates(Plan(1, 1, 3, 1))[:2] == [0.0, 0.1]
+
+
+def test_multistep_drops_add_up_and_may_be_unsorted() -> None:
+    got = rates(Plan(1, 1, 5, 1), schedule_type="multistep", schedule_steps=[3, 1, 3], schedule_gamma=0.5)
+    assert got == pytest.approx([0.0, 0.1, 0.05, 0.05, 0.0125])
+
+
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 4))
+def test_groups_cover_every_micro_batch_once(batches: int, accum: int, epochs: int) -> None:
+    plan = Plan(batches, accum, epochs, 0)
+    taken = [
+        batch
+        for step in range(plan.total_steps)
+        for batch in range(plan.first_batch(step), plan.first_batch(step) + plan.group_size(step))
+    ]
+    assert taken == list(range(batches * epochs))
+    assert plan.steps_per_epoch == math.ceil(batches / accum)
