@@ -125,7 +125,7 @@ def clip_to_grid(
 def without_duplicates(
     segments: np.ndarray, label_ids: np.ndarray, tolerance: float = 1e-3
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Events in seconds without those shorter than `tolerance` and without same-class copies within it of an earlier one."""
+    """Events in seconds without those shorter than `tolerance` and same-class copies within it of an earlier one."""
     kept: list[int] = []
     long_enough = segments[:, 1] - segments[:, 0] >= tolerance
     for index in np.flatnonzero(long_enough):

@@ -1,0 +1,153 @@
+"""Batches: an endless training stream that can start anywhere, and one pass over a data set for evaluation.
+
+Batch k of training is a pure function of (seed, k): neither the number of loader processes nor where a run was resumed
+changes it. No global random state is read or moved.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader
+
+from eventide.data.augment import epoch_order
+from eventide.data.dataset import SegmentDataset
+from eventide.types import Batch, EventideError, Sample
+
+# Batches that each loader process prepares ahead.
+PREFETCH = 2
+
+
+class Place(NamedTuple):
+    """Which sample: the epoch decides its random window."""
+
+    epoch: int
+    sample: int
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Pad samples at the end to the longest of them; at least one row for events, so that no axis is empty."""
+    lengths = [len(sample.features) for sample in samples]
+    events = max(1, *(len(sample.label_ids) for sample in samples))
+    count, longest = len(samples), max(lengths)
+    features = samples[0].features.new_zeros(count, samples[0].features.shape[1], longest)
+    segments = torch.zeros(count, events, 2)
+    label_ids = torch.full((count, events), -1, dtype=torch.int64)
+    for row, sample in enumerate(samples):
+        features[row, :, : lengths[row]] = sample.features.T
+        segments[row, : len(sample.segments)] = sample.segments
+        label_ids[row, : len(sample.label_ids)] = sample.label_ids
+    mask = torch.arange(longest)[None, :] < torch.tensor(lengths)[:, None]
+    ids = [sample.id for sample in samples]
+    return Batch(ids, features, mask, lengths, segments, label_ids, [sample.timeline for sample in samples])
+
+
+def steps_per_epoch(dataset_len: int, batch_size: int, drop_last: bool) -> int:
+    """Batches of one epoch. `EventideError` when there is none."""
+    steps = dataset_len // batch_size if drop_last else -(-dataset_len // batch_size)
+    if steps == 0:
+        raise EventideError(
+            f"an epoch has no batch: {dataset_len} recording(s), loader.batch_size {batch_size}, "
+            f"loader.drop_last {str(drop_last).lower()}; lower the batch size or set drop_last to false"
+        )
+    return steps
+
+
+def training_batches(
+    dataset: SegmentDataset, *, batch_size: int, num_workers: int, seed: int, drop_last: bool, first_step: int = 0
+) -> Iterator[Batch]:
+    """Batches of step `first_step`, `first_step` + 1, ... without end; earlier ones are not loaded.
+
+    Each epoch visits every recording once, in an order of its own. Close the iterator (or let go of it) to stop the
+    loader processes. A problem with a sample is raised as `EventideError` when its batch is due.
+    """
+    per_epoch = steps_per_epoch(len(dataset), batch_size, drop_last)
+    places = _training_places(len(dataset), batch_size, per_epoch, seed, first_step)
+    return _batches(dataset, places, num_workers)
+
+
+def evaluation_batches(dataset: SegmentDataset, batch_size: int, num_workers: int) -> Iterator[Batch]:
+    """Every recording once, in batches of similar length, longest first, so that too little memory shows at once."""
+    order = sorted(range(len(dataset)), key=lambda index: (-dataset.length(index), index))
+    groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return _batches(dataset, iter([[Place(0, index) for index in group] for group in groups]), num_workers)
+
+
+def _training_places(count: int, batch_size: int, per_epoch: int, seed: int, first_step: int) -> Iterator[list[Place]]:
+    """The places of the samples of each training batch."""
+    epoch, step = divmod(first_step, per_epoch)
+    while True:
+        order = epoch_order(seed, epoch, count)
+        for start in range(step * batch_size, per_epoch * batch_size, batch_size):
+            yield [Place(epoch, int(index)) for index in order[start : start + batch_size]]
+        epoch, step = epoch + 1, 0
+
+
+class _Failure(NamedTuple):
+    """An error on its way from a loader process: PyTorch would wrap it in a traceback."""
+
+    message: str
+
+
+class _BatchLoader:
+    """Loads one batch per list of places, as PyTorch's DataLoader asks for it."""
+
+    def __init__(self, dataset: SegmentDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, place: Place) -> Sample:
+        return self.dataset.sample(place.sample, place.epoch)
+
+    def __getitems__(self, places: list[Place]) -> Batch | _Failure:
+        try:
+            return collate([self[place] for place in places])
+        except EventideError as error:
+            return _Failure(str(error))
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the main one alone answers it and stops the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _batches(dataset: SegmentDataset, places: Iterator[list[Place]], num_workers: int) -> Iterator[Batch]:
+    loader = _BatchLoader(dataset)
+    if num_workers == 0:
+        for group in places:
+            yield _checked(loader.__getitems__(group))
+        return
+    processes: DataLoader[Any] = DataLoader(
+        loader,  # type: ignore[arg-type]
+        batch_sampler=places,
+        num_workers=num_workers,
+        collate_fn=_unchanged,
+        worker_init_fn=_ignore_interrupts,
+        prefetch_factor=PREFETCH,
+        # The loader draws a base seed, which nothing here uses: from this generator, so that the global one stays put.
+        generator=torch.Generator().manual_seed(0),
+    )
+    stream = iter(processes)
+    try:
+        for batch in stream:
+            yield _checked(batch)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise EventideError(
+            "a loader process was killed, probably because memory ran out; lower loader.num_workers or set it to 0"
+        ) from error
+    finally:
+        stream._shutdown_workers()  # type: ignore[attr-defined]  # what letting go of it does, but now
+
+
+def _checked(batch: Batch | _Failure) -> Batch:
+    if isinstance(batch, _Failure):
+        raise EventideError(batch.message)
+    return batch
