@@ -32,7 +32,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (a few minutes the first time)"
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --quiet --upgrade -c constraints.txt pip
-	$(RUN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[hdf5]' --group test --group lint
+	@# the build backend warns of every editable installation; there is nothing to do about it
+	PYTHONWARNINGS=ignore $(RUN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[hdf5]' --group test --group lint
 	@touch $@
 
 demo: $(INSTALLED)  ## make a data set, check, train (about 2 minutes on 2 cores), predict, evaluate, plot
