@@ -1,0 +1,149 @@
+"""`eventide check`: everything wrong with the data of a configuration at once, and what is in it."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from eventide.types import EventideError
+
+if TYPE_CHECKING:
+    from eventide.config import Config
+    from eventide.data.check_report import CheckReport, LevelSummary
+
+# Classes listed in the table; the JSON report has all.
+MAX_CLASSES = 60
+
+
+def check(
+    config: Annotated[Path, Parameter(help="Configuration file.")],
+    *,
+    set_: Annotated[list[str] | None, Parameter(name="--set", help="Override a key: a.b=value.")] = None,
+    headers_only: Annotated[bool, Parameter(help="Do not read the features to look for NaN and Inf.")] = False,
+    strict: Annotated[bool, Parameter(help="Exit with 1 also when there are only warnings.")] = False,
+    json: Annotated[Path | None, Parameter(help="Write the whole report to this JSON file.")] = None,
+) -> None:
+    """Check the annotations and features of a configuration.
+
+    Reports every problem at once with file and recording, and prints tables of recordings, events per class, event
+    durations per pyramid level, and events that no pyramid point learns. Exits with 1 if there are problems.
+    """
+    from eventide.config_loading import load_config
+    from eventide.data.problems import problem_message
+
+    report = _run(load_config(config, set_ or ()), scan_values=not headers_only)
+    if json is not None:
+        _write(json, report)
+    print_report(report, Console())
+    if report.problems:
+        raise EventideError(problem_message(str(config), report.problems, limit=len(report.problems)))
+    if strict and report.warnings:
+        raise EventideError(f"{config}: {len(report.warnings)} warning(s), listed above (--strict)")
+
+
+def _run(config: Config, *, scan_values: bool) -> CheckReport:
+    """Check with a progress bar, which only a terminal shows."""
+    from rich.progress import Progress
+
+    from eventide.data.checks import check_dataset
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading features", total=None)
+        return check_dataset(
+            config,
+            scan_values=scan_values,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+def _write(path: Path, report: CheckReport) -> None:
+    from eventide.engine.files import write_text_atomically
+
+    write_text_atomically(path, json_format.dumps(report.to_dict(), indent=1) + "\n")
+
+
+def print_report(report: CheckReport, console: Console) -> None:
+    """Print the tables and warnings of a report; problems are left to the caller."""
+    if report.splits:
+        console.print(_split_table(report))
+    if report.classes:
+        console.print(_class_table(report))
+        if len(report.classes) > MAX_CLASSES:
+            console.print(f"... and {len(report.classes) - MAX_CLASSES} more classes (--json FILE has all)")
+    if report.levels:
+        console.print(_level_table(report))
+        console.print(_point_line(report), soft_wrap=True, highlight=False, markup=False)
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
+    if not report.problems:
+        console.print(f"no problems, {len(report.warnings)} warning(s)", highlight=False)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    return table
+
+
+def _split_table(report: CheckReport) -> Table:
+    columns = ("split", "recordings", "missing", "no events", "events", "hours", "vectors min", "median", "max")
+    table = _table("Recordings", columns)
+    for item in report.splits:
+        vectors = (item.vectors_min, item.vectors_median, item.vectors_max)
+        counts = (item.recordings, item.missing, item.negatives, item.events)
+        table.add_row(
+            f"{item.name} ({', '.join(item.subsets)})",
+            *(str(count) for count in counts),
+            f"{item.hours:.2f}",
+            *("-" if value is None else f"{value:g}" for value in vectors),
+        )
+    return table
+
+
+def _class_table(report: CheckReport) -> Table:
+    splits = list(report.classes[0].events)
+    table = _table("Events per class", ["class", "id", *splits])
+    for item in report.classes[:MAX_CLASSES]:
+        table.add_row(item.label, str(item.label_id), *(str(item.events[split]) for split in splits))
+    return table
+
+
+def _level_table(report: CheckReport) -> Table:
+    percentiles = next((list(item.seconds) for item in report.levels if item.seconds), [])
+    title = "Training events per pyramid level (an event may be learnt on two levels), durations in seconds"
+    table = _table(title, ["level", "stride", "distances", "events", "share", *percentiles])
+    for item in report.levels:
+        table.add_row(
+            str(item.level),
+            str(item.stride),
+            f"{item.nearest:g} to {item.farthest:g}",
+            str(item.events),
+            f"{100 * item.share:.1f}%",
+            *_durations(item, percentiles),
+        )
+    return table
+
+
+def _durations(item: LevelSummary, percentiles: Sequence[str]) -> list[str]:
+    return [f"{item.seconds[name]:.2f}" if item.seconds else "-" for name in percentiles]
+
+
+def _point_line(report: CheckReport) -> str:
+    points = report.points
+    unlearnt = points.without_point + points.lost_to_shorter
+    line = f"{unlearnt} of {points.events} training events ({100 * points.share:.2f}%) get no positive point"
+    if not unlearnt:
+        return line
+    return (
+        f"{line}: {points.without_point} lie between the points or outside every level's range, "
+        f"{points.lost_to_shorter} lose all their points to shorter events; "
+        f"half of them last {points.seconds['p50']:.2f} s or less"
+    )
