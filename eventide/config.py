@@ -31,6 +31,9 @@ def section(kind: Callable[..., BaseModel], description: str) -> Any:
     return Field(default_factory=kind, description=description)
 
 
+Count = Annotated[int, Field(ge=1)]
+Blocks = Annotated[int, Field(ge=0, le=64)]
+PyramidBlocks = Annotated[int, Field(ge=0, le=12)]
 AsList = Field(strict=False)  # a tuple that a file writes as a list
 Pair = Annotated[tuple[float, float], AsList]
 
@@ -51,7 +54,7 @@ class DatasetConfig(Section):
     num_classes: int = Field(
         1, ge=1, description="Number of event classes. 1 while the annotations have more makes class-free proposals."
     )
-    input_dim: int | list[int] = Field(
+    input_dim: Count | list[Count] = Field(
         2048, description="Channels of a feature vector; a list splits them into streams, each with its own projection."
     )
     feat_stride: float = Field(16.0, gt=0, description="Frames from one feature vector to the next.")
@@ -106,7 +109,7 @@ class LoaderConfig(Section):
 
 
 class BackboneConfig(Section):
-    n_embd: int | list[int] = Field(
+    n_embd: Count | list[Count] = Field(
         512, description="Channels of the embedding; a list, one per input stream, is summed."
     )
     n_head: int = Field(4, ge=1, description="Attention heads; divides the channels.")
@@ -116,7 +119,7 @@ class BackboneConfig(Section):
     n_hidden: int | None = Field(
         None, ge=1, description="v2 only: channels inside the feed-forward. Default: 4 n_embd, less with use_swiglu."
     )
-    arch: Annotated[tuple[int, int, int], AsList] = Field(
+    arch: Annotated[tuple[Blocks, Blocks, PyramidBlocks], AsList] = Field(
         (2, 2, 5),
         description="Embedding convolutions, blocks at full length, blocks that each make the next pyramid level: "
         "there are arch[2] + 1 levels.",
@@ -185,7 +188,7 @@ class ModelConfig(Section):
     head_with_ln: bool = Field(True, description="Layer norm in the heads.")
     regression_range: list[Pair] | None = Field(
         None,
-        description="Per level, the distances (vectors) from a point to the farther end of an event that it answers for. "
+        description="Per level, the distances (vectors) to an event's farther end, [low, high], that its points learn. "
         "Default: 0-4, 4-8, ... doubling, the last open (10000).",
     )
     reg_max: int | None = later(None, "TBTFormer: bins per boundary distribution, less one.", ge=1)
@@ -322,7 +325,7 @@ class Config(Section):
     val_split: list[str] = Field(
         default_factory=lambda: ["validation"], min_length=1, description="Subsets to evaluate on."
     )
-    seed: int = Field(1234567891, ge=0, lt=2**63, description="Seed of everything random: one seed, one result.")
+    seed: int = Field(1234567891, ge=0, lt=2**32, description="Seed of everything random: one seed, one result.")
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
