@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the command line reads this module before anything else, so it stays light
+    import numpy as np
     from torch import Tensor
 
 
