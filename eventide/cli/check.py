@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from eventide.types import EventideError
 
@@ -100,7 +101,7 @@ def _split_table(report: CheckReport) -> Table:
         vectors = (item.vectors_min, item.vectors_median, item.vectors_max)
         counts = (item.recordings, item.missing, item.negatives, item.events)
         table.add_row(
-            f"{item.name} ({', '.join(item.subsets)})",
+            Text(f"{item.name} ({', '.join(item.subsets)})"),
             *(str(count) for count in counts),
             f"{item.hours:.2f}",
             *("-" if value is None else f"{value:g}" for value in vectors),
@@ -112,13 +113,13 @@ def _class_table(report: CheckReport) -> Table:
     splits = list(report.classes[0].events)
     table = _table("Events per class", ["class", "id", *splits])
     for item in report.classes[:MAX_CLASSES]:
-        table.add_row(item.label, str(item.label_id), *(str(item.events[split]) for split in splits))
+        table.add_row(Text(item.label), str(item.label_id), *(str(item.events[split]) for split in splits))
     return table
 
 
 def _level_table(report: CheckReport) -> Table:
     percentiles = next((list(item.seconds) for item in report.levels if item.seconds), [])
-    title = "Training events per pyramid level (an event may be learnt on two levels), durations in seconds"
+    title = "Training events per pyramid level (one may be on two), seconds"
     table = _table(title, ["level", "stride", "distances", "events", "share", *percentiles])
     for item in report.levels:
         table.add_row(
