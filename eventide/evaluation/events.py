@@ -42,10 +42,13 @@ class GroundTruth(Events):
 
     @staticmethod
     def from_recordings(recordings: Sequence[Recording], labels: Sequence[str] = ()) -> GroundTruth:
-        """Ground truth of annotated recordings; `labels` names the classes (index = label id)."""
+        """Ground truth of annotated recordings; `labels` names the classes (index = label id).
+
+        Labels that are only the numbers of their classes, as stand for classes without a name, are no labels.
+        """
         kept = [unique_segments(recording.segments, recording.label_ids) for recording in recordings]
         label_ids = concatenate([r.label_ids[k] for r, k in zip(recordings, kept, strict=True)], np.int64)
-        named = bool(labels) and (len(label_ids) == 0 or int(label_ids.max()) < len(labels))
+        named = all(i < len(labels) and labels[i] != str(i) for i in np.unique(label_ids).tolist())
         return GroundTruth(
             recordings=[recording.id for recording in recordings],
             recording_index=np.repeat(np.arange(len(recordings)), [int(k.sum()) for k in kept]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,15 +108,12 @@ class _Columns:
             return f"{shown(record)} is no object with segment, label and score"
         segment, score = record.get("segment"), record.get("score")
         label, label_id = record.get("label"), record.get("label_id")
-        if segment is None and "time" in record:
-            return "a point event ('time'): point mAP is not available yet"
-        problem = segment_problem(segment) or class_problem(label, label_id)
-        if problem:
-            return problem
-        if not is_number(score):
-            return f"score is {shown(score)}; a finite number is needed" if score is not None else "score is missing"
-        if type(label) is int:
-            label, label_id = None, label if label_id is None else label_id
+        if not _is_plain(segment, score, label, label_id):
+            problem = record_problem(record)
+            if problem:
+                return problem
+            if type(label) is int:
+                label, label_id = None, label if label_id is None else label_id
         self.recording.append(number)
         self.segments.append(segment)  # type: ignore[arg-type]
         self.scores.append(score)  # type: ignore[arg-type]
@@ -141,26 +139,40 @@ class _Columns:
         )
 
 
-def segment_problem(segment: Any) -> str | None:
-    """What is wrong with the segment of a record, if anything."""
+def _is_plain(segment: Any, score: Any, label: Any, label_id: Any) -> bool:
+    """A quick test that most good records pass; those that do not are looked at again, one rule after another."""
+    return (
+        type(segment) is list
+        and len(segment) == 2
+        and type(segment[0]) is float
+        and type(segment[1]) is float
+        and type(score) is float
+        and -math.inf < segment[0] <= segment[1] < math.inf
+        and -math.inf < score < math.inf
+        and type(label) is str
+        and (label_id is None or (type(label_id) is int and 0 <= label_id < LARGEST_ID))
+    )
+
+
+def record_problem(record: dict[str, Any]) -> str | None:
+    """What is wrong with a record, if anything."""
+    segment, score = record.get("segment"), record.get("score")
+    label, label_id = record.get("label"), record.get("label_id")
     if segment is None:
-        return "segment is missing"
+        return "a point event ('time'): point mAP is not available yet" if "time" in record else "segment is missing"
     if not isinstance(segment, list) or len(segment) != 2 or not (is_number(segment[0]) and is_number(segment[1])):
         return f"segment is {shown(segment)}; [start, end] in seconds is needed"
     if segment[1] < segment[0]:
         return f"segment {shown(segment)} ends before it starts"
-    return None
-
-
-def class_problem(label: Any, label_id: Any) -> str | None:
-    """What is wrong with the class of a record, if anything."""
     if label is None and label_id is None:
         return "neither label nor label_id is given"
     if label_id is not None and (type(label_id) is not int or not 0 <= label_id < LARGEST_ID):
         return f"label_id is {shown(label_id)}; a whole number from 0 is needed"
     if label is not None and type(label) is not str and not (type(label) is int and 0 <= label < LARGEST_ID):
         return f"label is {shown(label)}; a text is needed"
-    return None
+    if score is None:
+        return "score is missing"
+    return None if is_number(score) else f"score is {shown(score)}; a finite number is needed"
 
 
 def class_columns(

@@ -10,8 +10,8 @@ def fuse_external_scores(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Give the best segments of one recording the best classes of an external classifier.
 
-    Every one of the best `max_seg_num` segments is repeated for each of the `topk` best classes, with the square root of
-    the product of both scores (as published for ActivityNet, with 200 segments and 2 classes). The labels that the
+    Every one of the best `max_seg_num` segments is repeated for each of the `topk` best classes, with the square root
+    of the product of both scores (as published for ActivityNet, with 200 segments and 2 classes). The labels that the
     segments had before play no part.
 
     Args:

@@ -1,0 +1,1 @@
+"""Speed of Eventide beside the published implementation. Nothing in the package needs this folder."""
