@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from eventide import config_actionformer as actionformer
 from eventide.config import Config
 from eventide.config_checks import Finding, find_contradictions, find_unavailable, value_at
 from eventide.config_schema import expected, fields, leaf_of, nearest_key, section_class
+from eventide.config_writing import config_to_yaml, value_to_yaml
 from eventide.config_yaml import (
     MAX_BASES,
     ConfigError,
@@ -29,6 +29,8 @@ from eventide.config_yaml import (
     parse_yaml,
     read_text,
 )
+
+__all__ = ["LoadedConfig", "config_to_yaml", "load_config", "load_config_with_origins"]
 
 logger = logging.getLogger("eventide")
 
@@ -69,25 +71,6 @@ def load_config_with_origins(path: str | Path, overrides: Sequence[str] = ()) ->
     return LoadedConfig(resolved, _origins(config, resolved, document), reading.notices)
 
 
-def config_to_yaml(config: Config) -> str:
-    """A configuration as YAML that `load_config` reads back to an equal one."""
-    return yaml.safe_dump(_escaped(config.model_dump(mode="json")), sort_keys=False, width=120, allow_unicode=True)
-
-
-def value_to_yaml(value: Any) -> str:
-    """One value as YAML on one line."""
-    text = yaml.safe_dump(_escaped(value), default_flow_style=True, width=10**6, allow_unicode=True)
-    return text.removesuffix("...\n").strip()
-
-
-def _escaped(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_escaped(item) for item in value]
-    return value.replace("${", "$${") if isinstance(value, str) else value
-
-
 class _Reading:
     """One load: collects the problems and notices of all its steps."""
 
@@ -107,9 +90,9 @@ class _Reading:
             document, problems = parse_yaml(read_text(path), str(path))
             self.problems += problems
             seen.append(os.path.realpath(path))
-            base = document.values.pop("base", None)
-            base_origin = document.origins.pop(("base",), None)
-            if not problems and not document.values and base is None:
+            inherits = "base" in document.values
+            base, origin = document.values.pop("base", None), document.origins.pop(("base",), Origin(str(path)))
+            if not problems and not document.values and not inherits:
                 self.report(str(path), "", "is empty; a configuration needs at least dataset.json_file and feat_folder")
             self.notices += actionformer.read_devices(document)
             if mark := actionformer.flat_mark(document.values):
@@ -117,9 +100,7 @@ class _Reading:
                 document, problems = actionformer.translate(document, mark)
                 self.problems += problems
             documents.append(document.as_base() if len(seen) > 1 else document)
-            if base is None or base_origin is None:
-                break
-            below = self._base_path(path, base, base_origin, seen)
+            below = self._base_path(path, base, origin, seen) if inherits else None
             if below is None:
                 break
             path = below
@@ -182,14 +163,12 @@ class _Reading:
                 return Config.model_validate(values), wrong
             except ValidationError as error:
                 details = error.errors(include_url=False, include_context=False)
-            for detail in details:
-                key, problem = _explain(document, values, detail)
-                name = ".".join(map(str, key))
-                if name not in wrong:  # pydantic lists each member of a union and each item of a list
+            explained = [_explain(document, values, detail) for detail in details]
+            for key, problem in explained:
+                if dotted(key) not in wrong:  # pydantic lists each member of a union and each item of a list
                     self.problems.append(problem)
-                wrong.add(name)
-            for name in wrong:
-                _remove(values, tuple(name.split(".")))
+                wrong.add(dotted(key))
+                _remove(values, key)
         return None, wrong
 
     def check(self, config: Config, document: Document, wrong: set[str], name: str) -> None:

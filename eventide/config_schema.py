@@ -53,6 +53,9 @@ def nearest_key(key: tuple[str, ...], aliases: dict[str, str] | None = None) -> 
     `aliases` are names of another tool (its own key -> ours), tried before any similarity.
     """
     name, section, known = key[-1], key[:-1], fields()
+    if "." in name and tuple(name.split(".")) in known:
+        *sections, last = name.split(".")
+        return f"write it below its section: `{': '.join(sections)}:`, and `{last}:` indented on the next line"
     if aliases and ".".join(key) in aliases:
         return f"ActionFormer's name; here it is {aliases['.'.join(key)]}"
     siblings = [path[-1] for path in known if path[:-1] == section]

@@ -1,0 +1,81 @@
+"""Write a configuration, or the keys of the schema, for people and for files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from eventide.config import Config
+from eventide.config_schema import expected, fields, section_class
+from eventide.config_yaml import Key, Origin
+
+
+def config_to_yaml(config: Config) -> str:
+    """A configuration as YAML that `load_config` reads back to an equal one."""
+    return yaml.safe_dump(_escaped(config.model_dump(mode="json")), sort_keys=False, width=120, allow_unicode=True)
+
+
+def value_to_yaml(value: Any) -> str:
+    """One value as YAML on one line."""
+    text = yaml.safe_dump(_escaped(value), default_flow_style=True, width=10**6, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
+
+
+def commented_yaml(config: Config, origins: Mapping[Key, Origin]) -> str:
+    """A resolved configuration as YAML, each value followed by its origin in a comment."""
+    values = config.model_dump(mode="json")
+    lines: list[tuple[str, str]] = []
+    for path, field in fields().items():
+        value, present = look_up(values, path)
+        indent = "  " * (len(path) - 1)
+        if present and section_class(field.annotation) is not None and value is not None:
+            lines.append((f"{indent}{path[-1]}:", ""))
+        elif present:
+            lines.append((f"{indent}{path[-1]}: {value_to_yaml(value)}", str(origins.get(path, ""))))
+    column = min(max(len(line) for line, _ in lines), 60)
+    return "".join(f"{line:<{column}}  # {origin}\n" if origin else f"{line}\n" for line, origin in lines)
+
+
+def keys_as_markdown() -> str:
+    """All keys as Markdown tables, one per section: what they accept, their default, what they mean."""
+    tables: dict[str, tuple[str, list[str]]] = {"": ("", [])}
+    for path, field in fields().items():
+        if section_class(field.annotation) is not None:
+            tables[".".join(path)] = (field.description or "", [])
+            continue
+        notes = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        meaning = field.description or ""
+        if notes.get("not_available_yet"):
+            meaning += " *Not available yet.*"
+        elif available := notes.get("available"):
+            meaning += f" *Available now: {', '.join(available)}.*"  # type: ignore[arg-type]
+        default = "required"
+        if not field.is_required():
+            default = f"`{value_to_yaml(field.get_default(call_default_factory=True))}`"
+        row = " | ".join((f"`{path[-1]}`", expected(field), default, meaning))
+        tables[".".join(path[:-1])][1].append(f"| {row} |")
+    parts = ["# Configuration keys", "Written from the schema by `eventide config schema --markdown`."]
+    for section, (about, rows) in tables.items():
+        parts += [f"## `{section}`", about] if section else ["## Top level"]
+        if rows:
+            parts.append("\n".join(["| key | accepts | default | meaning |", "| --- | --- | --- | --- |", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def look_up(values: Any, path: tuple[str | int, ...]) -> tuple[Any, bool]:
+    """The value at a path of nested mappings, and whether there is one."""
+    for name in path:
+        if not isinstance(values, dict) or name not in values:
+            return None, False
+        values = values[name]
+    return values, True
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(item) for item in value]
+    return value.replace("${", "$${") if isinstance(value, str) else value
