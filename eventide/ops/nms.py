@@ -285,7 +285,7 @@ def _vote(kept, segments, scores, threshold):  # type: ignore[no-untyped-def]
                 continue
             overlap = inter / ((end - start) + (other_end - other_start) - inter)
             if overlap >= threshold:
-                weight = scores[j] * overlap
+                weight = np.float64(scores[j]) * overlap
                 total += weight
                 start_sum += weight * other_start
                 end_sum += weight * other_end
