@@ -1,4 +1,4 @@
-"""The model file: weights, configuration, labels and rate in one safetensors file that needs nothing else to predict."""
+"""The model file: weights, configuration, labels and rate in one safetensors file, all that predicting needs."""
 
 from __future__ import annotations
 

@@ -28,13 +28,14 @@ class Reporter:
         if self._log is not None:
             self._log.write(text + "\n")
 
+    def note(self, text: str) -> None:
+        """Write one line to the log only."""
+        if self._log is not None:
+            self._log.write(text + "\n")
+
     def step_line(self, text: str) -> None:
         """A line about steps: it goes to the log, and to the screen only where no bar shows the same."""
-        if self.interactive:
-            if self._log is not None:
-                self._log.write(text + "\n")
-        else:
-            self.line(text)
+        (self.note if self.interactive else self.line)(text)
 
     def bar(self, what: str, done: int, total: int, text: str = "") -> None:
         """Show the bar at `done` of `total`; nothing outside a terminal."""

@@ -1,15 +1,12 @@
-"""The folder of one training run: what lies where, who may use it, and its log files."""
+"""The folder of one training run: what lies where."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
 
 from eventide.engine.checkpoint import list_checkpoints
-from eventide.engine.files import remove_temporary_files, write_text_atomically
+from eventide.engine.files import remove_temporary_files
 from eventide.types import UsageError
 
 
@@ -82,34 +79,3 @@ class RunFolder:
         except OSError as error:
             raise UsageError(f"cannot make the folder {self.path}: {error.strerror or error}") from None
         remove_temporary_files(self.path)
-
-
-class MetricsFile:
-    """`metrics.jsonl`: one JSON object per line, complete up to the moment the process ends, however it ends."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        """Keep the lines of the first `step` steps, those that led to the state being resumed, and drop all later ones."""
-        kept = [line for line, entry in _lines(path) if 0 < int(entry.get("step", 0)) <= step] if step else []
-        write_text_atomically(path, "".join(f"{line}\n" for line in kept))
-        self._file: TextIO = path.open("a", encoding="utf-8", buffering=1)  # a line at a time
-
-    def write(self, entry: Mapping[str, Any]) -> None:
-        """Append one line."""
-        self._file.write(json.dumps(entry) + "\n")
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The whole lines of a metrics file; one that a kill cut off is left out."""
-    found = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict):
-                found.append((line, entry))
-    return found

@@ -57,7 +57,7 @@ def config_differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], pre
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             differences += config_differences(old, new, f"{name}.")
         elif old != new:
-            differences.append(f"{name} was {old!r} and is {new!r}")
+            differences.append(f"{name} was {old!r} and is now {new!r}")
     return differences
 
 

@@ -31,7 +31,7 @@ class Window:
 
 
 def plan_windows(total: int, length: int, overlap: int, multiple: int) -> list[Window]:
-    """Windows of `length` vectors over `total`, neighbours sharing at least `overlap`; starts are multiples of `multiple`.
+    """Windows of `length` over `total` vectors, sharing at least `overlap`; they start at multiples of `multiple`.
 
     Raises:
         UsageError: windows of this length and overlap would not move forward by one stride of the coarsest level.

@@ -1,0 +1,78 @@
+"""Where and in which precision a model computes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.precision import MixedPrecision, Precision
+
+from eventide.types import UsageError
+
+PrecisionName = Literal["32-true", "bf16-mixed", "16-mixed"]
+LAUNCHER_VARIABLES = ("TORCHELASTIC_RUN_ID", "LOCAL_RANK", "RANK")  # what torchrun sets
+
+
+def refuse_launchers(environment: Mapping[str, str] | None = None) -> None:
+    """Raise UsageError where a launcher has started this as one of several processes."""
+    environment = os.environ if environment is None else environment
+    found = [name for name in LAUNCHER_VARIABLES if name in environment]
+    if found or int(environment.get("WORLD_SIZE") or 1) > 1:
+        raise UsageError(
+            "training in several processes is not available yet: start one with `python train.py`, without torchrun "
+            f"({', '.join(found) or 'WORLD_SIZE'} is set)"
+        )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu`, `mps`, `cuda` or `cuda:N` stands for on this machine.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    has_mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        index = device.index or 0
+        if index >= count:
+            raise UsageError(f"device {name} is not there: this machine has {count} CUDA device(s); try device auto")
+        return torch.device("cuda", index)
+    if device.type == "mps" and not has_mps:
+        raise UsageError("device mps is not there; try device auto")
+    return device
+
+
+def choose_precision(device: torch.device, amp: bool) -> tuple[PrecisionName, str]:
+    """Precision for `--amp` on a device, as Fabric names it, and a sentence that says so (empty without `--amp`)."""
+    if not amp:
+        return "32-true", ""
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16-mixed", "mixed precision: bfloat16"
+        return "16-mixed", "mixed precision: float16 with loss scaling (this GPU has no bfloat16)"
+    if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "bf16-mixed", "mixed precision: bfloat16"
+    return "32-true", f"--amp has no effect: this {device.type.upper()} has no bfloat16; computing in float32"
+
+
+def make_fabric(device: torch.device, precision: PrecisionName) -> tuple[Fabric, torch.amp.GradScaler | None]:
+    """One process on one device, and the loss scaler where the precision needs one.
+
+    Devices, nodes and environment are told: left to itself, Fabric follows what a cluster's variables suggest.
+    """
+    scaler = torch.amp.GradScaler(device.type) if precision == "16-mixed" else None
+    plugin = Precision() if precision == "32-true" else MixedPrecision(precision, device.type, scaler)
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=1 if device.type == "cpu" else [device.index or 0],
+        num_nodes=1,
+        plugins=[plugin, LightningEnvironment()],
+    )
+    return fabric, scaler

@@ -1,0 +1,44 @@
+"""What a training says when numbers or memory run out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from eventide.data.problems import name_some
+from eventide.types import EventideError
+
+ALLOCATOR_PHRASES = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on whatever device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in ALLOCATOR_PHRASES)
+
+
+def out_of_memory(what: str, sequences: int, longest: int, checkpoint: Path | None) -> EventideError:
+    """The message when memory runs out in `what`, with a batch of `sequences`, the longest of `longest` vectors."""
+    return EventideError(
+        f"out of memory in {what} with {sequences} sequence(s) of up to {longest} feature vectors. Enable Flash "
+        "Attention, reduce batch size: set model.backbone.use_flash_attn: true (convTransformerv2), lower "
+        f"loader.batch_size and raise train_cfg.accum_steps, or lower dataset.max_seq_len. {_kept(checkpoint)}"
+    )
+
+
+def not_finite(steps: int, ids: Sequence[str], checkpoint: Path | None) -> EventideError:
+    """The message when `steps` steps in a row had a loss or gradient that is not finite."""
+    return EventideError(
+        f"training stopped: {steps} steps in a row had a loss or gradient that is NaN or infinite, with recordings "
+        f"{name_some(ids)}. Reduce learning rate, check gradient clipping (opt.learning_rate, "
+        f"train_cfg.clip_grad_l2norm). {_kept(checkpoint)}"
+    )
+
+
+def _kept(checkpoint: Path | None) -> str:
+    if checkpoint is None:
+        return "No checkpoint was written yet."
+    return f"The last good checkpoint is {checkpoint}."

@@ -1,0 +1,215 @@
+"""From a configuration to a training that is ready to run: data, model, optimiser, folder, and where to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eventide.config import Config
+from eventide.config_loading import config_to_yaml
+from eventide.data.annotations import load_annotations
+from eventide.data.checks import check_dataset
+from eventide.data.dataset import SegmentDataset
+from eventide.data.loader import steps_per_epoch
+from eventide.data.problems import raise_problems
+from eventide.engine.checkpoint import load_checkpoint, newest_readable
+from eventide.engine.devices import choose_precision, make_fabric, pick_device, refuse_launchers
+from eventide.engine.ema import WeightAverage
+from eventide.engine.files import write_text_atomically
+from eventide.engine.fit import FitOptions, Trainer
+from eventide.engine.logs import MetricsFile, TensorBoard
+from eventide.engine.model_file import stored_config
+from eventide.engine.optim import build_optimizer
+from eventide.engine.progress import Reporter
+from eventide.engine.run_folder import RunFolder
+from eventide.engine.schedule import Plan
+from eventide.engine.state import TrainingState
+from eventide.engine.weights import config_differences, describe_model, shorten, tensor_differences
+from eventide.models import build
+from eventide.types import EventideError, Recording, UsageError
+
+# Keys that may differ when a run goes on: they say where things are and how they are done, not what comes out.
+HARMLESS = (
+    "dataset_name",
+    "device",
+    "output_folder",
+    "dataset.json_file",
+    "dataset.feat_folder",
+    "loader.num_workers",
+    "train_cfg.checkpoint_minutes",
+    "train_cfg.keep_checkpoints",
+    "train_cfg.max_bad_steps",
+    "test_cfg.batch_size",
+)
+Content = Mapping[str, Any]
+
+
+def train(config: Config, folder: RunFolder, options: FitOptions) -> Trainer:
+    """Set a training up, run it to the end and give it back."""
+    refuse_launchers()
+    folder.open(options.resume)
+    reporter = Reporter(folder.log)
+    try:
+        trainer = set_up(config, folder, options, reporter)
+        try:
+            trainer.run()
+        finally:
+            trainer.close()
+    except EventideError as error:
+        reporter.note(f"error: {error}")
+        raise
+    finally:
+        reporter.close()
+    return trainer
+
+
+def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Reporter) -> Trainer:
+    """Everything a training needs, at its first step or where the checkpoint it resumes from has left it.
+
+    Raises:
+        EventideError: the data has problems, or the checkpoint is of another run.
+    """
+    found = find_checkpoint(folder, options.resume, reporter.line)
+    device = pick_device(config.device)
+    precision, sentence = choose_precision(device, options.amp)
+    if sentence:
+        reporter.line(sentence)
+    if found is None:  # a run that goes on has been checked when it began
+        raise_problems("the data is not fit for training", check_dataset(config).problems)
+    annotations = load_annotations(config.dataset.json_file)
+    data = SegmentDataset(config, config.train_split, training=True, annotations=annotations)
+    validation = SegmentDataset(config, config.val_split, training=False, annotations=annotations)
+    loader = config.loader
+    plan = Plan.of(config, steps_per_epoch(len(data), loader.batch_size, loader.drop_last))
+    if found is not None:
+        check_same_run(found[1], found[0], config, plan, data.labels, options.amp)
+
+    fabric, scaler = make_fabric(device, precision)
+    torch.manual_seed(config.seed)
+    model = build(config)
+    detector = fabric.setup_module(model.detector)
+    criterion = model.criterion.to(device)
+    average = WeightAverage(model.detector, config.train_cfg.ema_decay, config.train_cfg.ema_ramp)
+    optimizer = build_optimizer(config.opt, model.detector, criterion)
+    state = TrainingState(model.detector, criterion, average, optimizer, scaler)
+    if found is not None:
+        state.load_state_dict(found[1])
+    write_text_atomically(folder.config, config_to_yaml(config))
+    for warning in dict.fromkeys([*annotations.warnings, *data.warnings, *validation.warnings]):
+        reporter.line(f"warning: {warning}")
+    reporter.line(_summary(config, model.detector, data, validation, plan, device))
+    if found is not None:
+        reporter.line(f"going on from {found[0]}, step {state.counters.step} of {plan.total_steps}")
+    trainer = Trainer(
+        config=config,
+        options=options,
+        plan=plan,
+        folder=folder,
+        fabric=fabric,
+        detector=detector,
+        state=state,
+        decoder=model.decoder,
+        data=data,
+        validation=validation,
+        labels=data.labels,
+        fps=common_rate(config, data.recordings),
+        reporter=reporter,
+        metrics=MetricsFile(folder.metrics, _keeps(state)),
+        curves=TensorBoard(folder.tensorboard, state.counters.step),
+    )
+    trainer.last_checkpoint = None if found is None else found[0]
+    return trainer
+
+
+def find_checkpoint(
+    folder: RunFolder, resume: str | None, say: Callable[[str], object]
+) -> tuple[Path, dict[str, Any]] | None:
+    """What `--resume` names: a checkpoint file, the newest readable one of a run, or with `auto` that of this run.
+
+    None where nothing is asked for, or where `auto` finds no checkpoint yet.
+    """
+    if resume is None:
+        return None
+    if resume == "auto":
+        found = newest_readable(folder.checkpoints, say)
+        if found is None:
+            say("no checkpoint to resume from yet: starting from the beginning")
+        return found
+    path = Path(resume)
+    if path.is_dir():
+        inner = path / "checkpoints"
+        found = newest_readable(inner if inner.is_dir() else path, say)
+        if found is None:
+            raise EventideError(f"--resume {path}: there is no checkpoint in this folder")
+        return found
+    if not path.exists():
+        raise UsageError(f"--resume {path}: there is no such file; give a checkpoint, a run's folder or auto")
+    return path, load_checkpoint(path)
+
+
+def check_same_run(content: Content, path: Path, config: Config, plan: Plan, labels: list[str], amp: bool) -> None:
+    """Refuse to go on where the result would be that of neither run.
+
+    Raises:
+        EventideError: architecture, configuration, labels, precision or amount of data differ; names what.
+    """
+    old = stored_config(content["config"], path)
+    stored, wanted = describe_model(old), describe_model(config)
+    if stored != wanted:
+        keys = tensor_differences(content["model"], build(config).detector.state_dict())
+        raise EventideError(
+            f"{path} holds weights of {stored}, the configuration asks for {wanted}; v1 and v2 checkpoints are not "
+            f"interchangeable: {shorten(keys)}"
+        )
+    keys = config_differences(old.model_dump(mode="json"), config.model_dump(mode="json"))
+    keys = [text for text in keys if not text.startswith(tuple(f"{key} " for key in HARMLESS))]
+    if content.get("amp", False) != amp:
+        keys.append(f"--amp was {'on' if content.get('amp') else 'off'} and is {'on' if amp else 'off'}")
+    if list(content["labels"]) != labels:
+        keys.append(f"the labels were {list(content['labels'])} and are {labels}")
+    if not keys and content.get("plan") != asdict(plan):
+        keys += config_differences(content.get("plan") or {}, asdict(plan))
+    if keys:
+        raise EventideError(
+            f"{path} belongs to a run with other settings: {shorten(keys)}. Go on with the same settings, or start a "
+            "new run with another --output"
+        )
+
+
+def common_rate(config: Config, recordings: list[Recording]) -> float | None:
+    """The frame rate that all recordings share; None where they differ."""
+    if config.dataset.default_fps is not None:
+        return config.dataset.default_fps
+    rates = {recording.fps for recording in recordings}
+    return rates.pop() if len(rates) == 1 else None
+
+
+def _keeps(state: TrainingState) -> Callable[[Mapping[str, Any]], bool]:
+    """Which log entries led to this state."""
+    counters = state.counters
+
+    def keep(entry: Mapping[str, Any]) -> bool:
+        evaluation_to_come = entry.get("kind") == "evaluation" and entry.get("epoch", 0) > counters.evaluated_epoch
+        return 0 < entry.get("step", 0) <= counters.step and not evaluation_to_come
+
+    return keep
+
+
+def _summary(
+    config: Config,
+    detector: torch.nn.Module,
+    data: SegmentDataset,
+    validation: SegmentDataset,
+    plan: Plan,
+    device: torch.device,
+) -> str:
+    """What is trained on what, in one line."""
+    size = sum(parameter.numel() for parameter in detector.parameters()) / 1e6
+    return (
+        f"{describe_model(config)}, {size:.2f} M parameters, on {device}; {len(data)} training and {len(validation)} "
+        f"validation recordings, {len(data.labels)} classes; {plan.epochs} epochs of {plan.steps_per_epoch} steps"
+    )
