@@ -112,7 +112,7 @@ PROBLEMS = [
     pytest.param({"\udfff": record()}, "not valid Unicode", id="id is no Unicode"),
     pytest.param({"rec": {"annotations": []}}, '"subset" must be text', id="no subset"),
     pytest.param(annotated(subset=None), '"subset" must be text', id="subset is null"),
-    pytest.param(annotated(duration="10"), '"duration" must be a positive number, got \'10\'', id="duration is text"),
+    pytest.param(annotated(duration="10"), "\"duration\" must be a positive number, got '10'", id="duration is text"),
     pytest.param(annotated(duration=0), '"duration" must be a positive number', id="no duration"),
     pytest.param(annotated(fps=-25), '"fps" must be a positive number, got -25', id="negative rate"),
     pytest.param({"rec": {"subset": "x", "annotations": None}}, '"annotations" must be a list, got null', id="null"),

@@ -152,7 +152,9 @@ class Boom:
 
 BAD_FILES = [
     pytest.param(".npy", npy(np.zeros((4, 9), np.float32)), r"\(4, 9\) looks like \(C, T\)", id="transposed"),
-    pytest.param(".npy", npy(np.zeros((9, 5), np.float32)), r"has 5 channels, but dataset.input_dim is 4", id="wrong C"),
+    pytest.param(
+        ".npy", npy(np.zeros((9, 5), np.float32)), r"has 5 channels, but dataset.input_dim is 4", id="wrong C"
+    ),
     pytest.param(".npy", npy(np.zeros(9, np.float32)), r"shape \(9\); expected two dimensions", id="one dimension"),
     pytest.param(".npy", npy(np.zeros((1, 9, 4), np.float32)), "expected two dimensions", id="three dimensions"),
     pytest.param(".npy", npy(np.zeros((), np.float32)), "expected two dimensions", id="a number"),

@@ -51,11 +51,13 @@ DOCUMENTS = st.fixed_dictionaries(
 
 def load(path: Path) -> AnnotationSet | None:
     """What a user would see: annotations, or a message that can be printed."""
+    message = ""
     try:
         found = load_annotations(path)
     except EventideError as error:
-        str(error).encode("utf-8")
-        assert str(error).startswith(str(path))
+        message = str(error)
+    if message:
+        assert message.encode("utf-8").startswith(str(path).encode())
         with contextlib.suppress(EventideError):  # without `require` too
             assert load_annotations(path, require=False).problems
         return None
@@ -75,7 +77,7 @@ def test_any_json_document(tmp_path: Path, document: Any) -> None:
 
 
 @settings(max_examples=150)
-@given(content=st.binary(max_size=60) | st.text("{}[]\":,0123456789eE.-+ntrfalsu ", max_size=60).map(str.encode))
+@given(content=st.binary(max_size=60) | st.text('{}[]":,0123456789eE.-+ntrfalsu ', max_size=60).map(str.encode))
 def test_any_bytes(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content)
