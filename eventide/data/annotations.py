@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eventide.data.problems import raise_problems
-from eventide.types import EventideError, Recording
+from eventide.types import EventideError, Recording, UsageError
 
 # Times are compared with this slack, so that a rounded last digit is no problem (seconds).
 TIME_TOLERANCE = 1e-3
@@ -71,8 +71,11 @@ def load_annotations(path: str | Path, *, labels: Sequence[str] | None = None, r
     `labels` fixes the classes (index = label id), for example those of a trained model; events are then matched by
     label, and a label that is not among them is a problem. Without it, ids come from the file, or, where the file
     has none, from the sorted labels. With `require`, all problems are raised as one `EventideError`; without it
-    they are listed in the result, which leaves out the events they concern. A file that cannot be parsed is always
-    an error.
+    they are listed in the result, which leaves out the events they concern.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be opened.
+        EventideError: the file is no annotation file at all, or, with `require`, has problems.
     """
     path = Path(path)
     database, problems = _read_database(path)
@@ -133,9 +136,9 @@ def _read_database(path: Path) -> tuple[dict[str, Any], list[str]]:
             raise EventideError(f"{path}: the annotation file is empty")
         document = json.loads(text, object_pairs_hook=keep_last)
     except FileNotFoundError:
-        raise EventideError(f"{path}: no such annotation file (dataset.json_file)") from None
+        raise UsageError(f"{path}: no such annotation file; check the path (dataset.json_file)") from None
     except OSError as error:
-        raise EventideError(f"{path}: cannot read the annotation file: {error.strerror or error}") from None
+        raise UsageError(f"{path}: cannot read the annotation file: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise EventideError(f"{path}: not a UTF-8 text file (byte {error.start}); save it as UTF-8 JSON") from None
     except json.JSONDecodeError as error:

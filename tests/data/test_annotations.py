@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from eventide.data.annotations import load_annotations, split
-from eventide.types import EventideError
+from eventide.types import EventideError, UsageError
 from tests.data.making import record, write_json
 
 
@@ -181,9 +181,9 @@ def test_files_that_are_no_annotations(tmp_path: Path, content: bytes, message: 
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(EventideError, match="no such annotation file"):
+    with pytest.raises(UsageError, match="no such annotation file"):
         load_annotations(tmp_path / "missing.json")
-    with pytest.raises(EventideError, match="cannot read"):
+    with pytest.raises(UsageError, match="cannot read"):
         load_annotations(tmp_path)
 
 
