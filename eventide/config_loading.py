@@ -164,9 +164,8 @@ class _Reading:
             except ValidationError as error:
                 details = error.errors(include_url=False, include_context=False)
             explained = [_explain(document, values, detail) for detail in details]
-            for key, problem in explained:
-                if dotted(key) not in wrong:  # pydantic lists each member of a union and each item of a list
-                    self.problems.append(problem)
+            for key, problem in dict(reversed(explained)).items():
+                self.problems.append(problem)  # the first of a key: each member of a union and each item makes one
                 wrong.add(dotted(key))
                 _remove(values, key)
         return None, wrong

@@ -56,18 +56,18 @@ def nearest_key(key: tuple[str, ...], aliases: dict[str, str] | None = None) -> 
     if "." in name and tuple(name.split(".")) in known:
         *sections, last = name.split(".")
         return f"write it below its section: `{': '.join(sections)}:`, and `{last}:` indented on the next line"
-    if aliases and ".".join(key) in aliases:
-        return f"ActionFormer's name; here it is {aliases['.'.join(key)]}"
+    alias = (aliases or {}).get(".".join(key), "")
+    if alias and not alias.endswith(f".{name}"):
+        return f"ActionFormer's name; here it is {alias}"
     siblings = [path[-1] for path in known if path[:-1] == section]
     if close := difflib.get_close_matches(name, siblings, 1, 0.75):
         return f"did you mean {'.'.join((*section, close[0]))}?"
     if same := [path for path in known if path[-1] == name]:
         return f"did you mean {' or '.join('.'.join(path) for path in same)}?"
-    dotted = {".".join(path): path for path in known}
-    for pool in (siblings, list(dotted)):
-        wanted = name if pool is siblings else ".".join(key)
-        if close := difflib.get_close_matches(wanted, pool, 1, 0.55):
-            return f"did you mean {'.'.join((*section, close[0])) if pool is siblings else close[0]}?"
+    if len(name) > 2 and (start := [known for known in siblings if name.startswith(known) or known.startswith(name)]):
+        return f"did you mean {'.'.join((*section, max(start, key=len)))}?"
+    if close := difflib.get_close_matches(name, siblings, 1, 0.55):
+        return f"did you mean {'.'.join((*section, close[0]))}?"
     by_name = {path[-1]: path for path in known}
     if close := difflib.get_close_matches(name, list(by_name), 1, 0.75):
         return f"did you mean {'.'.join(by_name[close[0]])}?"
