@@ -15,7 +15,7 @@ import numpy as np
 
 from eventide.evaluation.events import Predictions
 from eventide.ops.files import write_text
-from eventide.ops.json_reading import is_number, raise_problems, read_json, shown
+from eventide.ops.json_reading import is_number, is_text, raise_problems, read_json, shown
 from eventide.types import Detections, EventideError
 
 VERSION = "1.0"
@@ -94,6 +94,8 @@ class _Columns:
 
     def add_recording(self, number: int, name: str, records: Any) -> None:
         """Add the records of one recording."""
+        if not is_text(name):
+            self.problems.append(f"results[{shown(name)}]: the recording id is not valid Unicode")
         if not isinstance(records, list):
             self.problems.append(f"results[{shown(name)}] is {shown(records)}; a list of detections is needed")
             return
@@ -150,6 +152,7 @@ def _is_plain(segment: Any, score: Any, label: Any, label_id: Any) -> bool:
         and -math.inf < segment[0] <= segment[1] < math.inf
         and -math.inf < score < math.inf
         and type(label) is str
+        and label.isascii()
         and (label_id is None or (type(label_id) is int and 0 <= label_id < LARGEST_ID))
     )
 
@@ -168,7 +171,7 @@ def record_problem(record: dict[str, Any]) -> str | None:
         return "neither label nor label_id is given"
     if label_id is not None and (type(label_id) is not int or not 0 <= label_id < LARGEST_ID):
         return f"label_id is {shown(label_id)}; a whole number from 0 is needed"
-    if label is not None and type(label) is not str and not (type(label) is int and 0 <= label < LARGEST_ID):
+    if label is not None and not is_text(label) and not (type(label) is int and 0 <= label < LARGEST_ID):
         return f"label is {shown(label)}; a text is needed"
     if score is None:
         return "score is missing"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -74,7 +74,18 @@ def _no_constant(name: str) -> NoReturn:
 
 def is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number (true and false are none)."""
-    return type(value) in (float, int) and -math.inf < value < math.inf
+    return type(value) in (float, int) and -sys.float_info.max <= value <= sys.float_info.max
+
+
+def is_text(value: Any) -> bool:
+    """Whether a JSON value is text that can be written again (escapes can spell halves of characters, which cannot)."""
+    if type(value) is not str:
+        return False
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(value: Any) -> str:

@@ -1,0 +1,175 @@
+"""evaluation/results.py: writing, reading, and every way a file can be wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventide.evaluation.results import read_results, write_results, write_results_csv
+from eventide.types import Detections, EventideError, UsageError
+
+FOUND = {
+    "b": Detections(
+        np.array([[1, 2.5], [0.1, 4]], np.float32),
+        np.array([0.25, 0.75], np.float32),
+        np.array([1, 0]),
+        ["walk", "run"],
+    ),
+    "ü/ 1": Detections(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), ["walk", "run"]),
+}
+RECORD = {"segment": [1, 2.5], "label": "run", "label_id": 1, "score": 0.5}
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "results.json"
+    write_results(path, FOUND)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["version"] == "1.0"
+    assert [record["score"] for record in content["results"]["b"]] == [0.75, 0.25]  # by falling score
+    read = read_results(path)
+    assert read.recordings == ["b", "ü/ 1"]
+    assert read.recording_index.tolist() == [0, 0]
+    np.testing.assert_array_equal(read.segments.astype(np.float32), FOUND["b"].segments[[1, 0]])
+    np.testing.assert_array_equal(read.scores.astype(np.float32), [0.75, 0.25])
+    assert read.label_ids is not None
+    assert read.label_ids.tolist() == [0, 1]
+    assert [read.labels[i] for i in read.label_index] == ["walk", "run"]  # type: ignore[union-attr]
+    assert [file.name for file in path.parent.iterdir()] == ["results.json"]  # nothing temporary is left
+
+
+def test_table(tmp_path: Path) -> None:
+    write_results_csv(tmp_path / "results.csv", FOUND)
+    with (tmp_path / "results.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["recording", "start", "end", "label", "label_id", "score"]
+    assert rows[1][3:] == ["walk", "0", "0.75"]
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("label", "records", "label_ids", "labels"),
+    [
+        ("both", [RECORD], [1], ["run"]),
+        ("only ids", [{"segment": [1, 2], "label_id": 3, "score": 1}], [3], []),
+        ("only labels", [{"segment": [1, 2], "label": "run", "score": 1}], None, ["run"]),
+        ("a whole number as label is an id", [{"segment": [1, 2], "label": 3, "score": 1}], [3], []),
+        ("the id as text is no label", [{"segment": [1, 2], "label": "3", "label_id": 3, "score": 1}], [3], []),
+        ("one record lacks the label", [RECORD, {"segment": [1, 2], "label_id": 0, "score": 1}], [1, 0], []),
+        ("no records", [], [], []),
+    ],
+)
+def test_classes(tmp_path: Path, label: str, records: Any, label_ids: Any, labels: list[str]) -> None:
+    (tmp_path / "r.json").write_text(json.dumps({"results": {"a": records}}), encoding="utf-8")
+    read = read_results(tmp_path / "r.json")
+    assert (read.label_ids.tolist() if read.label_ids is not None else None) == label_ids
+    assert read.labels == labels
+
+
+@pytest.mark.parametrize(
+    ("label", "change", "message"),
+    [
+        ("no segment", {"segment": None}, "segment is missing"),
+        ("segment of text", {"segment": ["1", "2"]}, "start, end"),
+        ("true is no number", {"segment": [True, 2]}, "start, end"),
+        ("infinite end", {"segment": [1, 1e999]}, "holds Infinity|start, end"),
+        ("huge whole number", {"segment": [1, 10**400]}, "start, end"),
+        ("id is a float", {"label_id": 1.0}, "label_id is 1.0"),
+        ("id is huge", {"label_id": 2**40}, "label_id is"),
+        ("label is a list", {"label": ["run"]}, "a text is needed"),
+        ("score is null", {"score": None}, "score is missing"),
+        ("score is infinite", {"score": -1e999}, "holds -Infinity|finite number"),
+        ("some have only ids, others only labels", {"label_id": None}, "only a label and others only a label_id"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, label: str, change: dict[str, Any], message: str) -> None:
+    record = {key: value for key, value in {**RECORD, **change}.items() if value is not None}
+    other = {"segment": [1, 2], "label_id": 0, "score": 1}
+    (tmp_path / "r.json").write_text(json.dumps({"results": {"a": [record, other]}}), encoding="utf-8")
+    with pytest.raises(EventideError, match=message):
+        read_results(tmp_path / "r.json")
+
+
+def test_only_the_first_problems_are_told(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps({"results": {"a": [{}] * 50}}), encoding="utf-8")
+    with pytest.raises(EventideError, match="50 problems") as caught:
+        read_results(tmp_path / "r.json")
+    assert str(caught.value).count("\n") == 21
+    assert str(caught.value).endswith("and 30 more")
+
+
+def test_no_nan_is_written(tmp_path: Path) -> None:
+    broken = Detections(np.array([[0, np.nan]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int64))
+    with pytest.raises(EventideError, match="recording a: detections hold NaN"):
+        write_results(tmp_path / "r.json", {"a": broken})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["", "file/results.json"])
+def test_places_that_cannot_be_written(tmp_path: Path, where: str) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"is a folder|cannot be written"):
+        write_results(tmp_path / where, FOUND)
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+ANY_RECORD = st.fixed_dictionaries(
+    {},
+    optional={
+        "segment": st.lists(st.floats() | st.integers(), max_size=3) | ANY_JSON,
+        "time": st.floats(),
+        "label": st.text(max_size=3) | ANY_JSON,
+        "label_id": st.integers(-1, 3) | ANY_JSON,
+        "score": st.floats() | ANY_JSON,
+    },
+)
+ANY_RESULTS = st.fixed_dictionaries(
+    {
+        "results": st.dictionaries(st.text(max_size=3), st.lists(ANY_RECORD, max_size=3) | ANY_JSON, max_size=3)
+        | ANY_JSON
+    }
+)
+
+
+def check_outcome(path: Path) -> None:
+    """Reading gives columns of one length, or one of our errors; nothing else."""
+    try:
+        read = read_results(path)
+    except EventideError as error:
+        message = str(error)
+    else:
+        message = "read"
+        assert len(read.segments) == len(read.scores) == len(read.recording_index)
+        assert np.isfinite(read.segments).all()
+        assert np.isfinite(read.scores).all()
+    assert message.strip()
+    assert message.encode("utf-8")
+
+
+@given(ANY_RESULTS | ANY_JSON)
+def test_fuzzed_content(tmp_path: Path, content: Any) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(content), encoding="utf-8")
+    check_outcome(tmp_path / "r.json")
+
+
+@given(st.binary(max_size=60) | st.text(alphabet='{}[]":,0129eE.-+ntrufals \\u', max_size=60).map(str.encode))
+def test_fuzzed_bytes(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "r.json").write_bytes(data)
+    check_outcome(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000, b"1" * 10_000, b"\xef\xbb\xbf", b'"\\ud800"'])
+def test_hostile_bytes(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "r.json").write_bytes(data)
+    with pytest.raises(EventideError):
+        read_results(tmp_path / "r.json")
