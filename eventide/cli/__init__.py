@@ -25,7 +25,11 @@ def _version() -> str:
 def make_app(name: str | Sequence[str], help: str) -> cyclopts.App:
     """An app in the house style: an option may take several values after one flag (`--tiou 0.3 0.5`)."""
     return cyclopts.App(
-        name=name, help=help, default_parameter=cyclopts.Parameter(consume_multiple=True, negative=()), version=_version
+        name=name,
+        help=help,
+        version=_version,
+        default_parameter=cyclopts.Parameter(consume_multiple=1, negative=()),  # at least one value
+        suppress_keyboard_interrupt=False,  # `run` answers it
     )
 
 
@@ -47,7 +51,7 @@ for _group, _name, _target, _help in (
     ),
     (app, "make-demo-data", "make_demo_data:make_demo_data", "Write the small generated data set of the demo."),
 ):
-    _group.command(f"eventide.cli.{_target}", name=_name, help=_help)
+    _group.command(f"eventide.cli.{_target}", name=_name, help=_help, show=_name != "make-demo-data")
 
 
 def run(application: cyclopts.App, arguments: Sequence[str] | None = None) -> int:
@@ -71,13 +75,15 @@ def run(application: cyclopts.App, arguments: Sequence[str] | None = None) -> in
     except BrokenPipeError:  # the reader of our output (`| head`) has left: nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # disk full, no permission, a folder that vanished
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", EXIT_FAILED)
     return result if isinstance(result, int) else 0
 
 
 def _parse_message(error: cyclopts.CycloptsError) -> str:
     if isinstance(error, cyclopts.UnknownCommandError) and error.app is not None and error.unused_tokens:
-        known = sorted(name for name in error.app._commands if not name.startswith("-"))
-        near = difflib.get_close_matches(error.unused_tokens[0], known, 1)
+        known = sorted(name for name in error.app if not name.startswith("-"))
+        near = difflib.get_close_matches(error.unused_tokens[0], known, 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else f"the commands are: {', '.join(known)}"
         return f"unknown command {error.unused_tokens[0]!r}; {hint}"
     return f"{' '.join(str(error).split())} (--help lists what is possible)"
