@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json as json_format
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from eventide.types import EventideError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def evaluate(
@@ -44,18 +48,29 @@ def evaluate(
     per_class
         Print the average precision of every class, too.
     """
-    from rich.console import Console
+    from eventide.evaluation.protocols import thresholds_of
+    from eventide.ops.files import write_text
 
+    metrics = score_files(predictions, annotations, split, thresholds_of(protocol, tiou))
+    print_metrics(metrics, per_class)
+    if json is not None:
+        origin = {"predictions": str(predictions), "annotations": str(annotations), "split": split}
+        write_text(json, json_format.dumps({**origin, "protocol": protocol, **metrics}, indent=2) + "\n")
+        print(f"Written to {json}")
+
+
+def score_files(predictions: Path, annotations: Path, split: list[str], thresholds: np.ndarray) -> dict[str, Any]:
+    """All numbers of `eventide eval`.
+
+    Raises:
+        EventideError: a file is not as it should be, or the split has no events.
+    """
     from eventide.data.annotations import load_annotations
     from eventide.data.annotations import split as recordings_of
     from eventide.evaluation.events import GroundTruth
-    from eventide.evaluation.protocols import thresholds_of
     from eventide.evaluation.results import read_results
     from eventide.evaluation.segments import evaluate_segments
-    from eventide.ops.files import write_text
-    from eventide.report.metric_tables import class_table, metric_table
 
-    thresholds = thresholds_of(protocol, tiou)
     found = read_results(predictions)
     annotated = load_annotations(annotations)
     truth = GroundTruth.from_recordings(recordings_of(annotated, split), annotated.labels)
@@ -64,22 +79,25 @@ def evaluate(
             f"{annotations}: the {len(truth.recordings)} recording(s) of split {' and '.join(map(repr, split))} "
             "have no events: there is nothing to score against"
         )
-    metrics = evaluate_segments(truth, found, thresholds).to_dict()
+    return evaluate_segments(truth, found, thresholds).to_dict()
 
-    console = Console()
-    wide = Console(width=None if console.is_terminal else 250)
-    wide.print(metric_table(metrics))
+
+def print_metrics(metrics: dict[str, Any], per_class: bool) -> None:
+    """Print the tables and what was counted."""
+    from rich.console import Console
+
+    from eventide.report.metric_tables import class_table, metric_table
+
+    # a pipe has no width of its own: nothing is folded there
+    console = Console() if sys.stdout.isatty() else Console(width=250)
+    console.print(metric_table(metrics))
     if per_class:
-        wide.print(class_table(metrics))
+        console.print(class_table(metrics))
     for line in summary(metrics):
-        wide.print(line, soft_wrap=True, highlight=False, markup=False)
-    if json is not None:
-        origin = {"predictions": str(predictions), "annotations": str(annotations), "split": split}
-        write_text(json, json_format.dumps({**origin, "protocol": protocol, **metrics}, indent=2) + "\n")
-        wide.print(f"Written to {json}", soft_wrap=True, highlight=False, markup=False)
+        print(line)
 
 
-def summary(metrics: dict) -> list[str]:
+def summary(metrics: dict[str, Any]) -> list[str]:
     """What was counted, and what a user should wonder about, one line each."""
     counts = metrics["counts"]
     lines = [

@@ -39,33 +39,32 @@ def batched_nms(
     class_sigma: np.ndarray | None = None,
     class_threshold: np.ndarray | None = None,
 ) -> Arrays:
-    """Suppress overlapping candidates of one recording and keep the best `max_seg_num`, sorted by falling score.
+    """Suppress overlapping candidates of one recording; the best `max_seg_num` by falling score.
 
     Args:
-        segments: (N, 2) start and end, any unit. Segments that overlap nothing (also empty ones) suppress nothing.
-        scores: (N,) scores, >= 0.
-        label_ids: (N,) class of each candidate.
+        segments, scores, label_ids: (N, 2) start and end in any unit, (N,) not negative, (N,) classes.
         iou_threshold: overlap from which `hard` removes a candidate. `soft` does not use it.
         min_score: `soft` drops a candidate whose score falls below it (the best one of a group always stays, as
             published), `hard` drops scores at or below it beforehand (where it is above 0).
         max_seg_num: most detections returned, all classes together.
         method: `soft` multiplies the score by exp(-overlap^2 / sigma), `hard` removes, `none` only sorts and cuts.
-        multiclass: suppress within each class; false: across classes, then with segment voting.
-        sigma: width of `soft`.
+        multiclass, sigma: suppress within each class, or across classes; width of `soft`.
         voting_thresh: with `multiclass` false, each kept segment becomes the mean of all candidates that overlap it
             at least this much, weighted by score times overlap; 0 or less: off.
         use_diou: take the squared distance of the centres, relative to the hull, off the overlap.
-        class_sigma: (classes,) width of `soft` per label id; needs `multiclass`.
-        class_threshold: (classes,) score per label id below which nothing is returned.
+        class_sigma, class_threshold: (classes,) width of `soft` per label id, with `multiclass` only; score per label
+            id below which nothing is returned.
 
     Returns:
         segments (M, 2) float32, scores (M,) float32 and label ids (M,) int64, M <= max_seg_num.
     """
+    if method not in ("soft", "hard", "none"):
+        raise ValueError(f"unknown NMS method {method!r}: soft, hard or none")
+    if not multiclass and class_sigma is not None:
+        raise ValueError("class_sigma has a meaning only where each class is suppressed by itself (multiclass)")
     segments = np.ascontiguousarray(segments, dtype=np.float32).reshape(-1, 2)
     scores = np.ascontiguousarray(scores, dtype=np.float32).reshape(-1)
     label_ids = np.ascontiguousarray(label_ids, dtype=np.int64).reshape(-1)
-    if not multiclass and class_sigma is not None:
-        raise ValueError("class_sigma has a meaning only where each class is suppressed by itself (multiclass)")
     if class_threshold is not None:
         segments, scores, label_ids = _above(segments, scores, label_ids, class_threshold)
     if len(scores) == 0 or max_seg_num <= 0:
@@ -76,20 +75,17 @@ def batched_nms(
         width = sigma if class_sigma is None else np.asarray(class_sigma)
         kept, kept_scores = _soft(segments, scores, label_ids, multiclass, width, floor, max_seg_num, use_diou)
     elif method == "hard":
-        kept = _hard(segments, scores, label_ids, multiclass, iou_threshold, min_score, max_seg_num, use_diou)
-        kept_scores = scores[kept]
-    elif method == "none":
+        kept, kept_scores = _hard(
+            segments, scores, label_ids, multiclass, iou_threshold, min_score, max_seg_num, use_diou
+        )
+    else:
         kept = np.argsort(-scores, kind="stable")[:max_seg_num]
         kept_scores = scores[kept]
-    else:
-        raise ValueError(f"unknown NMS method {method!r}: soft, hard or none")
-
-    kept_segments, kept_labels = segments[kept], label_ids[kept]
-    if method != "none" and not multiclass and voting_thresh > 0:
-        kept_segments = _vote(kept_segments, segments, scores, np.float32(voting_thresh))
+    voting = method != "none" and not multiclass and voting_thresh > 0
+    kept_segments = _vote(segments[kept], segments, scores, np.float32(voting_thresh)) if voting else segments[kept]
     if class_threshold is not None:
-        return _above(kept_segments, kept_scores, kept_labels, class_threshold)
-    return kept_segments, kept_scores, kept_labels
+        return _above(kept_segments, kept_scores, label_ids[kept], class_threshold)
+    return kept_segments, kept_scores, label_ids[kept]
 
 
 def _above(segments: np.ndarray, scores: np.ndarray, label_ids: np.ndarray, class_threshold: np.ndarray) -> Arrays:
@@ -146,13 +142,13 @@ def _hard(
     min_score: float,
     max_seg_num: int,
     use_diou: bool,
-) -> np.ndarray:
-    """Indices (M,) that hard NMS keeps, by falling score; exact ties by class, then by index, as published."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (M,) that hard NMS keeps and their scores (M,), by falling score; exact ties by class, then by index, as published."""
     groups = np.unique(label_ids, return_inverse=True)[1] if multiclass else np.zeros_like(label_ids)
     order = np.lexsort((groups, -scores))
     if min_score > 0:
         order = order[scores[order] > np.float32(min_score)]
-    return _hard_select(
+    kept = _hard_select(
         segments[order, 0],
         segments[order, 1],
         order,
@@ -162,6 +158,7 @@ def _hard(
         max_seg_num,
         use_diou,
     )
+    return kept, scores[kept]
 
 
 @njit(cache=True, nogil=True, inline="always")
