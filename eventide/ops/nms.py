@@ -54,9 +54,7 @@ def batched_nms(
         use_diou: take the squared distance of the centres, relative to the hull, off the overlap.
         class_sigma, class_threshold: (classes,) width of `soft` per label id, with `multiclass` only; score per label
             id below which nothing is returned.
-
-    Returns:
-        segments (M, 2) float32, scores (M,) float32 and label ids (M,) int64, M <= max_seg_num.
+    Returns segments (M, 2) float32, scores (M,) float32 and label ids (M,) int64, M <= max_seg_num.
     """
     if method not in ("soft", "hard", "none"):
         raise ValueError(f"unknown NMS method {method!r}: soft, hard or none")
@@ -143,7 +141,7 @@ def _hard(
     max_seg_num: int,
     use_diou: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (M,) that hard NMS keeps and their scores (M,), by falling score; exact ties by class, then by index, as published."""
+    """Indices (M,) that hard NMS keeps and their scores (M,), falling; exact ties by class, then by index."""
     groups = np.unique(label_ids, return_inverse=True)[1] if multiclass else np.zeros_like(label_ids)
     order = np.lexsort((groups, -scores))
     if min_score > 0:
