@@ -49,8 +49,7 @@ def batched_nms(
         max_seg_num: most detections returned, all classes together.
         method: `soft` multiplies the score by exp(-overlap^2 / sigma), `hard` removes, `none` only sorts and cuts.
         multiclass, sigma: suppress within each class, or across classes; width of `soft`.
-        voting_thresh: with `multiclass` false, each kept segment becomes the mean of all candidates that overlap it
-            at least this much, weighted by score times overlap; 0 or less: off.
+        voting_thresh: across classes, kept segments become the mean of all that overlap them this much; 0: off.
         use_diou: take the squared distance of the centres, relative to the hull, off the overlap.
         class_sigma, class_threshold: (classes,) width of `soft` per label id, with `multiclass` only; score per label
             id below which nothing is returned.
