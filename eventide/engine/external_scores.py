@@ -45,7 +45,9 @@ class ExternalScores:
         segments, scores, label_ids = fuse_external_scores(
             detections.segments, detections.scores, self.scores[recording_id], self.topk, self.max_seg_num
         )
-        return Detections(segments, scores, label_ids, detections.labels)
+        # labels of the model's own classes would name the wrong ones
+        labels = detections.labels if len(detections.labels) >= len(self.scores[recording_id]) else []
+        return Detections(segments, scores, label_ids, labels)
 
 
 def read_scores(path: Path) -> dict[str, np.ndarray]:

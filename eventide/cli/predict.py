@@ -1,0 +1,161 @@
+"""`eventide predict`: find events in feature files with a trained model."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from eventide.types import UsageError
+
+if TYPE_CHECKING:
+    from eventide.config import Config
+    from eventide.engine.predict import Predictor
+    from eventide.types import Detections
+
+
+def predict(
+    *,
+    checkpoint: Annotated[Path, Parameter(help="Model file, training checkpoint or run folder.")],
+    output: Annotated[Path, Parameter(help="Results file to write (JSON).")],
+    features: Annotated[
+        list[Path] | None, Parameter(help="Folder of feature files; several are joined along channels.")
+    ] = None,
+    config: Annotated[Path | None, Parameter(help="Configuration whose data is used, with --split.")] = None,
+    split: Annotated[str | None, Parameter(help="Subset to predict, with --config.")] = None,
+    annotations: Annotated[Path | None, Parameter(help="Annotation file: rates and durations of recordings.")] = None,
+    fps: Annotated[float | None, Parameter(help="Frames per second where the annotations have none.")] = None,
+    csv: Annotated[Path | None, Parameter(help="Also write a table (CSV) to this file.")] = None,
+    batch_size: Annotated[int | None, Parameter(help="Recordings per forward pass; changes no result.")] = None,
+    min_score: Annotated[float | None, Parameter(help="Leave out detections that score less.")] = None,
+    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    force: Annotated[bool, Parameter(help="Overwrite files that exist.")] = False,
+    set_: Annotated[list[str] | None, Parameter(name="--set", help="Override a key: test_cfg.max_seg_num=50.")] = None,
+) -> None:
+    """Find events with a trained model.
+
+    Takes either --features DIR or --config FILE --split NAME. The rate of a recording is that of the annotations, else
+    --fps, else the model's; its duration is that of the annotations.
+    """
+    _check_use(features, config, split, fps, batch_size)
+    for folder in features or []:
+        if not folder.exists():
+            raise UsageError(f"--features {folder}: there is no such folder")
+    for path in (output, csv):
+        if path is not None and path.exists() and not force:
+            raise UsageError(f"{path} exists already; give another name, or --force to overwrite it")
+    from eventide.evaluation.results import write_results, write_results_csv
+
+    overrides = [*(set_ or ()), *([f"test_cfg.batch_size={batch_size}"] if batch_size is not None else ())]
+    begin = time.perf_counter()
+    with _progress() as on_progress:
+        if config is not None and split is not None:
+            found = _split(checkpoint, config, overrides, split, annotations, fps, device, on_progress)
+        else:
+            found = _folder(checkpoint, features or [], overrides, annotations, fps, device, on_progress)
+    if min_score is not None:
+        found = {name: _above(detections, min_score) for name, detections in found.items()}
+    write_results(output, found)
+    if csv is not None:
+        write_results_csv(csv, found)
+    seconds = time.perf_counter() - begin
+    print(
+        f"{sum(map(len, found.values()))} detections in {len(found)} recordings, {seconds:.1f} s "
+        f"({len(found) / seconds:.2f} recordings/s)"
+    )
+    for path in (output, csv):
+        if path is not None:
+            print(f"wrote {path}")
+
+
+def _check_use(
+    features: list[Path] | None, config: Path | None, split: str | None, fps: float | None, batch_size: int | None
+) -> None:
+    """Exactly one source, and sensible numbers."""
+    if bool(features) == (config is not None):
+        raise UsageError("give either --features DIR or --config FILE --split NAME" + (", not both" if config else ""))
+    if (config is None) != (split is None):
+        raise UsageError("--config and --split belong together: --config FILE --split NAME")
+    if fps is not None and not 0 < fps < float("inf"):
+        raise UsageError(f"--fps {fps}: give a number above 0")
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"--batch-size {batch_size}: give 1 or more")
+
+
+def _split(
+    checkpoint: Path,
+    config: Path,
+    overrides: Sequence[str],
+    split: str,
+    annotations: Path | None,
+    fps: float | None,
+    device: str,
+    on_progress: Callable[[int, int], None],
+) -> dict[str, Detections]:
+    """Detections of a subset of a configuration's data."""
+    from eventide.config_loading import load_config
+    from eventide.engine.predict import Predictor
+    from eventide.engine.predict_files import predict_split, with_data_of
+
+    loaded = load_config(config, overrides)
+    predictor = Predictor.load(checkpoint, device=device, change=with_data_of(loaded, config, checkpoint))
+    return predict_split(predictor, split, annotations, fps, on_progress)
+
+
+def _folder(
+    checkpoint: Path,
+    features: Sequence[Path],
+    overrides: Sequence[str],
+    annotations: Path | None,
+    fps: float | None,
+    device: str,
+    on_progress: Callable[[int, int], None],
+) -> dict[str, Detections]:
+    """Detections of every feature file in the folders."""
+    from eventide.data.annotations import load_annotations
+    from eventide.engine.predict import Predictor
+    from eventide.engine.predict_files import predict_folder
+
+    predictor: Predictor = Predictor.load(
+        checkpoint, device=device, change=lambda stored: _overridden(stored, overrides)
+    )
+    known = {}
+    if annotations is not None:
+        known = load_annotations(annotations, labels=predictor.labels, require=False).recordings
+    return predict_folder(predictor, features, known, fps, on_progress)
+
+
+def _overridden(stored: Config, overrides: Sequence[str]) -> Config:
+    """A stored configuration with `--set` on top, checked like any other."""
+    if not overrides:
+        return stored
+    from eventide.config_loading import config_to_yaml, load_config
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint.yaml"
+        path.write_text(config_to_yaml(stored), encoding="utf-8")
+        return load_config(path, overrides)
+
+
+def _above(detections: Detections, min_score: float) -> Detections:
+    from eventide.types import Detections as Kind
+
+    keep = detections.scores >= min_score
+    return Kind(detections.segments[keep], detections.scores[keep], detections.label_ids[keep], detections.labels)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, which only a terminal shows."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("predicting", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
