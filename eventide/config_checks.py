@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from math import lcm
 from pathlib import PurePath
 from typing import Any
 
@@ -173,12 +174,14 @@ def _published(config: Config) -> Iterator[Finding]:
     length = config.resolve().dataset.max_seq_len or 1
     sizes = [windows] * levels if isinstance(windows, int) else windows
     strides = [backbone.scale_factor**level for level in range(config.model.fpn_start_level, levels)]
-    for stride, window in zip(strides, sizes, strict=False):
-        step = stride * (window // 2) * 2 if window > 1 else stride
+    pairs = list(zip(strides, sizes, strict=False))  # from the start level on, but windows from the first: as published
+    steps = [stride * (window // 2) * 2 if window > 1 else stride for stride, window in pairs]
+    for (stride, window), step in zip(pairs, steps, strict=True):
         if length % step:
+            common = lcm(*steps)
             message = (
                 f"{length} is not divisible by {step} (stride {stride}, window {window}), as padding: published needs; "
-                f"use {-(-length // step) * step}, or padding: own"
+                f"use {-(-length // common) * common}, or padding: own"
             )
             yield Finding(("dataset.max_seq_len", "model.backbone.mha_win_size", "model.backbone.padding"), message)
             return

@@ -13,6 +13,8 @@ from pydantic.fields import FieldInfo
 
 from eventide.config import Config
 
+_SHORT = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size", "workers": "num_workers"}
+
 
 def section_class(annotation: Any) -> type[BaseModel] | None:
     """The section class of a field annotation (`Section` or `Section | None`), None for a plain value."""
@@ -52,10 +54,12 @@ def nearest_key(key: tuple[str, ...], aliases: dict[str, str] | None = None) -> 
 
     `aliases` are names of another tool (its own key -> ours), tried before any similarity.
     """
-    name, section, known = key[-1], key[:-1], fields()
+    name, section, known = _SHORT.get(key[-1], key[-1]), key[:-1], fields()
     if "." in name and tuple(name.split(".")) in known:
         *sections, last = name.split(".")
         return f"write it below its section: `{': '.join(sections)}:`, and `{last}:` indented on the next line"
+    if (*section, name) in known:
+        return f"did you mean {'.'.join((*section, name))}?"
     alias = (aliases or {}).get(".".join(key), "")
     if alias and not alias.endswith(f".{name}"):
         return f"ActionFormer's name; here it is {alias}"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from eventide.config import Config
-from eventide.config_actionformer import DEFAULTS, TRANSLATION, flat_mark
+from eventide.config_actionformer import ALIASES, DEFAULTS, TIOU_THRESHOLDS, TRANSLATION, flat_mark
 from eventide.config_loading import config_to_yaml, load_config, load_config_with_origins
 from eventide.config_schema import fields
 from eventide.config_yaml import ConfigError
@@ -379,3 +379,11 @@ def test_overrides_use_our_names(tmp_path: Path) -> None:
 )
 def test_how_a_flat_file_is_known(values: dict[str, Any], mark: str) -> None:
     assert flat_mark(values) == mark
+
+
+def test_the_documented_translation_is_complete() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for name, target in ALIASES.items():
+        assert f"| `{name}` | `{target}`" in text, name
+    for name in TIOU_THRESHOLDS:
+        assert f"`{name}`" in text, name

@@ -58,6 +58,8 @@ def test_json_schema_has_every_key_with_its_explanation() -> None:
         ("model.n_head", "did you mean model.backbone.n_head?"),
         ("batch_size", "did you mean loader.batch_size or test_cfg.batch_size?"),
         ("train_cfg.nms_sigma", "did you mean test_cfg.nms_sigma?"),
+        ("opt.lr", "did you mean opt.learning_rate?"),
+        ("lr", "did you mean opt.learning_rate?"),
         ("optimizer", "did you mean opt?"),
         ("model.n_mha_win_size", "ActionFormer's name; here it is model.backbone.mha_win_size"),
         ("model_name", "ActionFormer's name; here it is model.meta_arch"),
