@@ -38,21 +38,23 @@ def positive_points_per_event(
     `strides` and `regression_range` have one entry per level; `center_radius` is in strides, None for no centre
     sampling. Exactly what `ops.assign.assign_targets` makes of the whole recording.
     """
+    # The rule itself is torch code; the counting is NumPy, whose small reductions start no threads.
     events = torch.from_numpy(np.ascontiguousarray(segments, dtype=np.float32)).reshape(1, -1, 2)
     count, levels = events.shape[1], len(strides)
-    eligible_count = torch.zeros(levels, count, dtype=torch.int64)
-    won_count = torch.zeros(levels, count, dtype=torch.int64)
+    eligible_count = np.zeros((levels, count), np.int64)
+    won_count = np.zeros((levels, count), np.int64)
     if count:
         level_lengths = [-(-length // stride) for stride in strides]
         points = pyramid_points(level_lengths, strides, regression_range)
-        level_of = torch.repeat_interleave(torch.arange(levels), torch.tensor(level_lengths))
+        level_of = np.repeat(np.arange(levels), level_lengths)
         label_ids = torch.zeros(1, count, dtype=torch.int64)
-        durations = (events[..., 1] - events[..., 0])[0]
-        for chunk in torch.arange(len(level_of)).split(max(1, _PAIRS // count)):
+        durations = (events[0, :, 1] - events[0, :, 0]).numpy()
+        step = max(1, _PAIRS // count)
+        for chunk in (slice(start, start + step) for start in range(0, len(level_of), step)):
             part = Points(*(getattr(points, name)[chunk] for name in ("position", "stride", "nearest", "farthest")))
-            eligible = eligible_points(part, events, label_ids, center_radius)[0][0]
-            shortest = torch.where(eligible, durations, torch.inf).min(dim=1, keepdim=True).values
-            won = eligible & (durations <= shortest + SAME_LENGTH)
-            eligible_count.index_add_(0, level_of[chunk], eligible.long())
-            won_count.index_add_(0, level_of[chunk], won.long())
-    return Coverage(eligible_count.T.numpy(), won_count.T.numpy())
+            eligible = eligible_points(part, events, label_ids, center_radius)[0][0].numpy()
+            shortest = np.where(eligible, durations, np.float32(np.inf)).min(axis=1, keepdims=True)
+            won = eligible & (durations <= shortest + np.float32(SAME_LENGTH))
+            np.add.at(eligible_count, level_of[chunk], eligible)
+            np.add.at(won_count, level_of[chunk], won)
+    return Coverage(eligible_count.T, won_count.T)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eventide.data.formats import Header, has_member, read_header, read_rows
+from eventide.data.formats import Header, member_names, read_header, read_rows
 from eventide.types import EventideError, UsageError
 
 # Feature extractors disagree by a vector or two about the end of a recording.
@@ -47,6 +47,7 @@ class FeatureStore:
             list(dims) if len(dims) == len(self.folders) else [None] * len(self.folders)
         )
         self._lengths: dict[str, int] = {}
+        self._members: dict[str, frozenset[str]] = {}  # of each HDF5 file of many recordings
         if not self.folders or not all(self.folders):
             raise UsageError("dataset.feat_folder: no feature folder is given")
         for folder in self.folders:
@@ -67,11 +68,18 @@ class FeatureStore:
 
     def missing(self, recording_id: str) -> list[Source]:
         """The files of a recording that do not exist."""
-        return [source for source in self.sources(recording_id) if not _exists(source)]
+        return [source for source in self.sources(recording_id) if not self._source_exists(source)]
 
     def exists(self, recording_id: str) -> bool:
         """Whether the features of a recording are there, in every folder."""
         return not self.missing(recording_id)
+
+    def _source_exists(self, source: Source) -> bool:
+        if source.member is None:
+            return os.path.isfile(source.path)
+        if source.path not in self._members:
+            self._members[source.path] = member_names(source.path)
+        return source.member in self._members[source.path]
 
     def length(self, recording_id: str) -> int:
         """Number of feature vectors of a recording, from the headers of its files, which are checked."""
@@ -148,12 +156,6 @@ def non_finite_message(rows: np.ndarray, start: int = 0, step: int = 1) -> str:
 
 def _is_hdf5(path: str) -> bool:
     return path.lower().endswith(HDF5_ENDINGS)
-
-
-def _exists(source: Source) -> bool:
-    if source.member is None:
-        return os.path.isfile(source.path)
-    return has_member(source.path, [source.member])[0]
 
 
 def _array_problem(header: Header, channels: int | None) -> str:

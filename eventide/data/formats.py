@@ -55,10 +55,10 @@ def read_rows(
             return np.array(rows, dtype=np.float32, order="C")
 
 
-def has_member(path: str | os.PathLike[str], members: Iterable[str]) -> list[bool]:
-    """Whether an HDF5 file of many recordings holds each of `members`."""
+def member_names(path: str | os.PathLike[str]) -> frozenset[str]:
+    """The names at the top of an HDF5 file of many recordings."""
     with _opening(Path(path)), _h5py().File(path, "r") as file:
-        return [member in file for member in members]
+        return frozenset(file)
 
 
 @contextmanager
