@@ -6,7 +6,6 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import cyclopts
 
@@ -16,10 +15,9 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def _version() -> str:
-    try:
-        return version("eventide")
-    except PackageNotFoundError:
-        return "unknown"
+    from eventide import __version__  # looked up here: reading the package's metadata is slow
+
+    return __version__
 
 
 def make_app(name: str | Sequence[str], help: str) -> cyclopts.App:
@@ -28,6 +26,7 @@ def make_app(name: str | Sequence[str], help: str) -> cyclopts.App:
         name=name,
         help=help,
         version=_version,
+        help_format="plaintext",  # Markdown costs a fifth of the start-up time
         default_parameter=cyclopts.Parameter(consume_multiple=1, negative=()),  # at least one value
         suppress_keyboard_interrupt=False,  # `run` answers it
     )
@@ -62,6 +61,7 @@ def run(application: cyclopts.App, arguments: Sequence[str] | None = None) -> in
     """
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
+        _use_own_help(application, words)
         result = application(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except UsageError as error:
@@ -78,6 +78,17 @@ def run(application: cyclopts.App, arguments: Sequence[str] | None = None) -> in
     except OSError as error:  # disk full, no permission, a folder that vanished
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", EXIT_FAILED)
     return result if isinstance(result, int) else 0
+
+
+def _use_own_help(application: cyclopts.App, words: Sequence[str]) -> None:
+    """Let the command that is called show its whole docstring; the short text is for the list of commands."""
+    for word in words:
+        command = getattr(application, "_commands", {}).get(word)
+        if isinstance(command, cyclopts.App):
+            application = command
+        elif command is not None:
+            command.help = None
+            return
 
 
 def _parse_message(error: cyclopts.CycloptsError) -> str:

@@ -20,8 +20,8 @@ def show(config: Path, *, set_: Annotated[list[str] | None, Parameter(name="--se
     On a terminal a table; otherwise YAML with the origins as comments, which can be used as a configuration file.
 
     Args:
-        config: configuration file.
-        set_: overrides, such as opt.learning_rate=0.001; several may follow one --set.
+        config: Configuration file.
+        set_: Overrides, such as opt.learning_rate=0.001; several may follow one --set.
     """
     loaded = load_config_with_origins(config, set_ or ())
     for notice in loaded.notices:
@@ -36,7 +36,7 @@ def schema(*, markdown: bool = False) -> None:
     """Print the JSON schema of configuration files: every key with its type, default and meaning.
 
     Args:
-        markdown: print the same as tables for people.
+        markdown: Print the same as tables for people.
     """
     sys.stdout.write(keys_as_markdown() if markdown else json.dumps(Config.model_json_schema(), indent=2) + "\n")
 

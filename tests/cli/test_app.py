@@ -121,6 +121,11 @@ print("HEAVY", [name for name in ("torch", "numba", "matplotlib") if name in sys
     assert "Usage" in done.stdout
 
 
+def test_help_of_a_command_is_its_whole_docstring(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app, ["config", "show", "--help"]) == 0
+    assert "which can be used as a configuration file" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("module", ["eventide", "eventide.cli"])
 def test_python_m(module: str) -> None:
     done = run_python(["-m", module, "config", "schema"])
