@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,7 +17,7 @@ from eventide.types import EventideError
 
 if TYPE_CHECKING:
     from eventide.config import Config
-    from eventide.data.check_report import CheckReport, LevelSummary
+    from eventide.data.check_report import CheckReport, LevelSummary, SplitSummary
 
 # Classes listed in the table; the JSON report has all.
 MAX_CLASSES = 60
@@ -88,25 +89,32 @@ def print_report(report: CheckReport, console: Console) -> None:
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     return table
 
 
 def _split_table(report: CheckReport) -> Table:
-    columns = ("split", "recordings", "missing", "no events", "events", "hours", "vectors min", "median", "max")
-    table = _table("Recordings", columns)
-    for item in report.splits:
-        vectors = (item.vectors_min, item.vectors_median, item.vectors_max)
-        counts = (item.recordings, item.missing, item.negatives, item.events)
-        table.add_row(
-            Text(f"{item.name} ({', '.join(item.subsets)})"),
-            *(str(count) for count in counts),
-            f"{item.hours:.2f}",
-            *("-" if value is None else f"{value:g}" for value in vectors),
-        )
+    table = _table("Recordings", ["", *(item.name for item in report.splits)])
+    rows: dict[str, Callable[[SplitSummary], str]] = {
+        "subsets": lambda item: ", ".join(item.subsets),
+        "recordings": lambda item: str(item.recordings),
+        "without features": lambda item: str(item.missing),
+        "without events": lambda item: str(item.negatives),
+        "events": lambda item: str(item.events),
+        "hours": lambda item: f"{item.hours:.2f}",
+        "feature vectors, fewest": lambda item: _number(item.vectors_min),
+        "median": lambda item: _number(item.vectors_median),
+        "most": lambda item: _number(item.vectors_max),
+    }
+    for name, value in rows.items():
+        table.add_row(name, *(Text(value(item)) for item in report.splits))
     return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.10g}"
 
 
 def _class_table(report: CheckReport) -> Table:
@@ -125,7 +133,7 @@ def _level_table(report: CheckReport) -> Table:
         table.add_row(
             str(item.level),
             str(item.stride),
-            f"{item.nearest:g} to {item.farthest:g}",
+            f"{item.nearest:g}-{item.farthest:g}",
             str(item.events),
             f"{100 * item.share:.1f}%",
             *_durations(item, percentiles),
@@ -134,7 +142,7 @@ def _level_table(report: CheckReport) -> Table:
 
 
 def _durations(item: LevelSummary, percentiles: Sequence[str]) -> list[str]:
-    return [f"{item.seconds[name]:.2f}" if item.seconds else "-" for name in percentiles]
+    return [f"{item.seconds[name]:.3g}" if item.seconds else "-" for name in percentiles]
 
 
 def _point_line(report: CheckReport) -> str:
