@@ -123,7 +123,7 @@ print("HEAVY", [name for name in ("torch", "numba", "matplotlib") if name in sys
 
 def test_help_of_a_command_is_its_whole_docstring(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(app, ["config", "show", "--help"]) == 0
-    assert "which can be used as a configuration file" in capsys.readouterr().out
+    assert "which can be used as a configuration file" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("module", ["eventide", "eventide.cli"])
