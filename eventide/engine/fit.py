@@ -70,7 +70,8 @@ class Trainer:
         self.watch = Stopwatch()
         self.last_checkpoint: Path | None = None
         self._saved_at = time.monotonic()
-        self._batch: Batch | None = None  # the one in work, for messages
+        self._work = ("training", 0, 0)  # what is being computed: sequences, longest; for messages
+        self._speed = ""  # losses and rate at the last report, for the bar
         self._interruption = Interruption()
 
     def run(self) -> None:
@@ -98,12 +99,9 @@ class Trainer:
                     self._loop(batches)
                 self._finish()
         except (RuntimeError, MemoryError) as error:
-            if not guard.is_out_of_memory(error) or self._batch is None:
+            if not guard.is_out_of_memory(error):
                 raise
-            batch = self._batch
-            raise guard.out_of_memory(
-                "training", len(batch.ids), batch.features.shape[-1], self.last_checkpoint
-            ) from None
+            raise guard.out_of_memory(*self._work, self.last_checkpoint) from None
 
     def _loop(self, batches: Iterator[Batch]) -> None:
         counters, plan = self.state.counters, self.plan
@@ -131,7 +129,8 @@ class Trainer:
         ids: list[str] = []
         for number in range(first, first + size):
             with self.watch.waiting():
-                batch = self._batch = next(batches)
+                batch = next(batches)
+            self._work = ("training", len(batch.ids), batch.features.shape[-1])
             ids += batch.ids
             names, values = self._forward_backward(batch.to(self.fabric.device), number, size)
             parts.append(values)
@@ -196,7 +195,7 @@ class Trainer:
         parts = ", ".join(
             f"{name.removesuffix('_loss')} {value:.4f}" for name, value in means.items() if "loss" in name
         )
-        self._text = f"loss {parts or 'none finite'}, {rate:.2f} steps/s, {left} left"
+        self._speed = f"loss {parts or 'none finite'}, {rate:.2f} steps/s, {left} left"
         self.reporter.step_line(
             f"epoch {epoch}/{plan.epochs}, step {counters.step}/{plan.total_steps}, loss {parts or 'none finite'}, "
             f"lr {lr:.3g}, {rate:.2f} steps/s, {left} left, {waiting:.0%} waiting for data"
@@ -215,7 +214,7 @@ class Trainer:
     def _show_bar(self) -> None:
         counters, plan = self.state.counters, self.plan
         epoch = (counters.step - 1) // plan.steps_per_epoch + 1
-        self.reporter.bar(f"epoch {epoch}/{plan.epochs}", counters.step, plan.total_steps, getattr(self, "_text", ""))
+        self.reporter.bar(f"epoch {epoch}/{plan.epochs}", counters.step, plan.total_steps, self._speed)
 
     def _checkpoint_due(self) -> bool:
         step, options, plan = self.state.counters.step, self.options, self.plan
@@ -272,6 +271,8 @@ class Trainer:
             self.reporter.bar("evaluating", done, total)
             self._stop_if_asked()
 
+        longest = max(validation.length(index) for index in range(len(validation)))
+        self._work = ("evaluation", self.config.test_cfg.batch_size, longest)
         begin = time.perf_counter()
         module = self.state.average.module
         inference = Inference(module, self.decoder, self.config, self.labels, self.fabric.autocast)

@@ -25,7 +25,7 @@ def out_of_memory(what: str, sequences: int, longest: int, checkpoint: Path | No
     return EventideError(
         f"out of memory in {what} with {sequences} sequence(s) of up to {longest} feature vectors. Enable Flash "
         "Attention, reduce batch size: set model.backbone.use_flash_attn: true (convTransformerv2), lower "
-        f"loader.batch_size and raise train_cfg.accum_steps, or lower dataset.max_seq_len. {_kept(checkpoint)}"
+        f"{_remedy(what)}. {_kept(checkpoint)}"
     )
 
 
@@ -36,6 +36,12 @@ def not_finite(steps: int, ids: Sequence[str], checkpoint: Path | None) -> Event
         f"{name_some(ids)}. Reduce learning rate, check gradient clipping (opt.learning_rate, "
         f"train_cfg.clip_grad_l2norm). {_kept(checkpoint)}"
     )
+
+
+def _remedy(what: str) -> str:
+    if what == "evaluation":
+        return "test_cfg.batch_size, or set test_cfg.chunk for windows"
+    return "loader.batch_size and raise train_cfg.accum_steps, or lower dataset.max_seq_len"
 
 
 def _kept(checkpoint: Path | None) -> str:

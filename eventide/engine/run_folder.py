@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from eventide.engine.checkpoint import list_checkpoints
 from eventide.engine.files import remove_temporary_files
-from eventide.types import UsageError
+from eventide.types import EventideError, UsageError
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class RunFolder:
         )
 
     def open(self, resume: str | None) -> None:
-        """Make the folder and clear away what a killed writer left.
+        """Make the folder.
 
         Raises:
             UsageError: it holds a run and nobody asked to resume it, or it cannot be made.
@@ -78,4 +80,25 @@ class RunFolder:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot make the folder {self.path}: {error.strerror or error}") from None
-        remove_temporary_files(self.path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within the context this process alone writes here; the lock ends with the process, however it ends.
+
+        Raises:
+            EventideError: another process is training in this folder.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows has no such locks
+            yield
+            return
+        with (self.path / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise EventideError(f"another process is training in {self.path}; wait for it or stop it") from None
+            except OSError:  # a file system without locks
+                pass
+            remove_temporary_files(self.path)
+            yield

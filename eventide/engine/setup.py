@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,18 +53,14 @@ def train(config: Config, folder: RunFolder, options: FitOptions) -> Trainer:
     """Set a training up, run it to the end and give it back."""
     refuse_launchers()
     folder.open(options.resume)
-    reporter = Reporter(folder.log)
-    try:
-        trainer = set_up(config, folder, options, reporter)
+    with folder.locked(), closing(Reporter(folder.log)) as reporter:
         try:
-            trainer.run()
-        finally:
-            trainer.close()
-    except EventideError as error:
-        reporter.note(f"error: {error}")
-        raise
-    finally:
-        reporter.close()
+            trainer = set_up(config, folder, options, reporter)
+            with closing(trainer):
+                trainer.run()
+        except EventideError as error:
+            reporter.note(f"error: {error}")
+            raise
     return trainer
 
 
