@@ -77,6 +77,8 @@ def load_annotations(path: str | Path, *, labels: Sequence[str] | None = None, r
         UsageError: there is no such file, or it cannot be opened.
         EventideError: the file is no annotation file at all, or, with `require`, has problems.
     """
+    if not str(path):
+        raise UsageError("dataset.json_file: no annotation file is given")
     path = Path(path)
     database, problems = _read_database(path)
     reader = _Reader(problems)

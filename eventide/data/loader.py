@@ -7,7 +7,9 @@ changes it. No global random state is read or moved.
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator, Sequence
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
@@ -112,9 +114,19 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the main one alone answers it and stops the others."""
+def _stay_quiet(worker: int) -> None:
+    """Let a loader process leave the end of a run to the main one.
+
+    Ctrl-C reaches every process of the terminal: the main one alone answers it and stops the others. A batch that is
+    under way then loses its connection, which Python would print as a traceback.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _unless_lost_connection
+
+
+def _unless_lost_connection(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, OSError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _batches(dataset: SegmentDataset, places: Iterator[list[Place]], num_workers: int) -> Iterator[Batch]:
@@ -128,7 +140,7 @@ def _batches(dataset: SegmentDataset, places: Iterator[list[Place]], num_workers
         batch_sampler=places,
         num_workers=num_workers,
         collate_fn=_unchanged,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_stay_quiet,
         prefetch_factor=PREFETCH,
         # The loader draws a base seed, which nothing here uses: from this generator, so that the global one stays put.
         generator=torch.Generator().manual_seed(0),

@@ -183,6 +183,8 @@ def test_files_that_are_no_annotations(tmp_path: Path, content: bytes, message: 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such annotation file"):
         load_annotations(tmp_path / "missing.json")
+    with pytest.raises(UsageError, match="no annotation file is given"):
+        load_annotations("")
     with pytest.raises(UsageError, match="cannot read"):
         load_annotations(tmp_path)
 

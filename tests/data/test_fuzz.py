@@ -1,16 +1,22 @@
-"""Whatever an annotation file contains, the answer is annotations or one message."""
+"""Whatever an annotation file or a feature file contains, the answer is data or one message."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from eventide.data.annotations import AnnotationSet, load_annotations
+from eventide.data.features import FeatureStore
 from eventide.types import EventideError
 
 SCALARS = (
@@ -91,3 +97,40 @@ def test_any_damage_to_a_good_file(tmp_path: Path, cut: int, junk: bytes) -> Non
     path = tmp_path / "a.json"
     path.write_bytes(good[:cut].encode() + junk + good[cut + len(junk) :].encode())
     load(path)
+
+
+def feature_file(ext: str) -> bytes:
+    """A good file of 5 vectors of 3 channels."""
+    array, file = np.arange(15, dtype=np.float32).reshape(5, 3), io.BytesIO()
+    if ext == ".npy":
+        np.save(file, array)
+    elif ext == ".npz":
+        np.savez_compressed(file, feats=array)
+    elif ext == ".pt":
+        torch.save(torch.from_numpy(array), file)
+    else:
+        file.write(save({"feats": array}))
+    return file.getvalue()
+
+
+FEATURE_FILES = {ext: feature_file(ext) for ext in (".npy", ".npz", ".pt", ".safetensors")}
+
+
+@pytest.mark.filterwarnings("ignore")  # of NumPy and torch, about what they are given here
+@settings(max_examples=300)
+@given(ext=st.sampled_from(list(FEATURE_FILES)), data=st.data(), junk=st.binary(max_size=4), cut=st.booleans())
+def test_any_damage_to_a_feature_file(tmp_path: Path, ext: str, data: st.DataObject, junk: bytes, cut: bool) -> None:
+    good = FEATURE_FILES[ext]
+    place = data.draw(st.integers(0, len(good)))
+    path = tmp_path / f"a{ext}"
+    path.write_bytes(good[:place] + junk + (b"" if cut else good[place + len(junk) :]))
+    message = ""
+    try:
+        rows = FeatureStore(str(tmp_path), "", ext, 3).read("a", 1, 4)
+    except EventideError as error:
+        message = str(error)
+    if message:
+        assert message.startswith(str(path))
+        assert len(message.splitlines()) == 1
+    else:
+        assert rows.shape[1] == 3

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -171,6 +173,38 @@ def test_processes_end_with_the_stream(dataset: SegmentDataset, how: str) -> Non
         with pytest.raises(error):
             batches.throw(error())  # type: ignore[attr-defined]
     assert children() == before
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from eventide.data.dataset import SegmentDataset
+from eventide.data.loader import training_batches
+from tests.data.making import make_config
+
+dataset = SegmentDataset(make_config(Path(sys.argv[1])), ["training"], training=True)
+try:
+    for step, _ in enumerate(training_batches(dataset, batch_size=2, num_workers=2, seed=1, drop_last=False)):
+        if step == 3:
+            print("ready", flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_shows_no_traceback(tmp_path: Path) -> None:
+    make_data(tmp_path)
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
+    repository = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        command, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does: all processes of the group get it
+    output, errors = process.communicate(timeout=60)
+    assert output == "interrupted\n"
+    assert "Traceback" not in errors
 
 
 def test_a_killed_process_is_a_clear_message(dataset: SegmentDataset) -> None:
