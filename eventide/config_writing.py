@@ -11,6 +11,15 @@ from eventide.config import Config
 from eventide.config_schema import expected, fields, section_class
 from eventide.config_yaml import Key, Origin
 
+_BASE = "Configuration file to inherit from, relative to this one; what stands here is laid over it."
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of configuration files: every key with its type, default and meaning."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    schema["properties"] = {"base": {"type": "string", "description": _BASE}, **schema["properties"]}
+    return schema
+
 
 def config_to_yaml(config: Config) -> str:
     """A configuration as YAML that `load_config` reads back to an equal one."""
@@ -40,7 +49,7 @@ def commented_yaml(config: Config, origins: Mapping[Key, Origin]) -> str:
 
 def keys_as_markdown() -> str:
     """All keys as Markdown tables, one per section: what they accept, their default, what they mean."""
-    tables: dict[str, tuple[str, list[str]]] = {"": ("", [])}
+    tables: dict[str, tuple[str, list[str]]] = {"": ("", [f"| `base` | text | none | {_BASE} |"])}
     for path, field in fields().items():
         if section_class(field.annotation) is not None:
             tables[".".join(path)] = (field.description or "", [])

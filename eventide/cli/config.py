@@ -9,9 +9,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from eventide.config import Config
 from eventide.config_loading import LoadedConfig, load_config_with_origins
-from eventide.config_writing import commented_yaml, keys_as_markdown, look_up, value_to_yaml
+from eventide.config_writing import commented_yaml, json_schema, keys_as_markdown, look_up, value_to_yaml
 
 
 def show(config: Path, *, set_: Annotated[list[str] | None, Parameter(name="--set")] = None) -> None:
@@ -38,7 +37,7 @@ def schema(*, markdown: bool = False) -> None:
     Args:
         markdown: Print the same as tables for people.
     """
-    sys.stdout.write(keys_as_markdown() if markdown else json.dumps(Config.model_json_schema(), indent=2) + "\n")
+    sys.stdout.write(keys_as_markdown() if markdown else json.dumps(json_schema(), indent=2) + "\n")
 
 
 def _print_table(loaded: LoadedConfig) -> None:
