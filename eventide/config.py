@@ -260,7 +260,9 @@ class TestConfig(Section):
 
     pre_nms_thresh: float = Field(0.001, ge=0, lt=1, description="Candidates scoring this or less are dropped at once.")
     pre_nms_topk: int = Field(2000, ge=1, description="Candidates kept per pyramid level before suppression.")
-    iou_threshold: float = Field(0.1, ge=0, le=1, description="tIoU above which hard suppression removes the weaker.")
+    iou_threshold: float = Field(
+        0.1, ge=0, le=1, description="tIoU from which hard suppression removes the weaker of two; soft does not use it."
+    )
     min_score: float = Field(0.001, ge=0, lt=1, description="Detections scoring less are dropped in suppression.")
     max_seg_num: int = Field(200, ge=1, description="Detections kept per recording, the best.")
     nms_method: Literal["soft", "hard", "none"] = Field(

@@ -197,10 +197,10 @@ CONSISTENT: list[tuple[str, dict[str, Any]]] = [
     ),
     ("convolutions care for no heads", {"model__backbone_type": "conv", "model__backbone__n_head": 5}),
     (
-        "guide: windows that divide nothing",
+        "windows that divide nothing",
         {"model__backbone__mha_win_size": [9, 9, 9, 9, 9, -1], "dataset__max_seq_len": 192},
     ),
-    ("guide: v1 baseline", {"model__backbone__use_abs_pe": True}),
+    ("v1 baseline", {"model__backbone__use_abs_pe": True}),
     ("rope off, table on", {**V2, "model__backbone__use_abs_pe": True, "model__backbone__use_rope": False}),
     (
         "published",

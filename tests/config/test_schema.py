@@ -13,7 +13,7 @@ from eventide.config_writing import json_schema, keys_as_markdown
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
-GUIDE_KEYS = [
+CANONICAL_KEYS = [
     *("model.meta_arch", "model.fpn_type", "model.reg_max", "model.dfl_weight", "model.backbone_type"),
     *(
         f"model.backbone.{key}"
@@ -24,8 +24,8 @@ GUIDE_KEYS = [
 ]
 
 
-@pytest.mark.parametrize("key", GUIDE_KEYS)
-def test_keys_of_the_guide_are_the_keys_of_the_schema(key: str) -> None:
+@pytest.mark.parametrize("key", CANONICAL_KEYS)
+def test_canonical_keys(key: str) -> None:
     assert tuple(key.split(".")) in fields()
 
 

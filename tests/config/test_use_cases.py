@@ -1,4 +1,4 @@
-"""The settings that the use-case guide writes: those whose parts exist load; the others are refused for that alone."""
+"""Settings of typical use cases: those whose parts exist load; the others are refused for that alone."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ AVAILABLE = {
 }
 LATER = {
     "production": f"model: {{{V2}, backbone: {{{ALL}}}}}",
-    "limited memory": f"model: {{{V2}, backbone: {{use_flash_attn: true, use_swiglu: false}}}}\nloader: {{batch_size: 1}}",
+    "limited memory": f"{{model: {{{V2}, backbone: {{use_swiglu: false}}}}, loader: {{batch_size: 1}}}}",
     "long video": f"model: {{{V2}, backbone: {{max_len: 8192, use_rope: true, use_abs_pe: false}}}}",
     "deployment": f"model: {{{V2}, backbone: {{n_kv_head: 2, use_swiglu: false}}}}",
     "ablation B": f"model: {{{V2}, backbone: {{use_rope: false, use_swiglu: false, use_abs_pe: true}}}}",
     "point events": f"model: {{meta_arch: SnapFormer, fpn_type: cs_fpn, {V2}, backbone: {{use_rope: true}}}}",
     "noisy labels": (
-        f"model: {{meta_arch: TBTFormer, fpn_type: cs_fpn, reg_max: 16, dfl_weight: 0.25, {V2}, backbone: {{n_head: 16}}}}"
+        f"model: {{meta_arch: TBTFormer, fpn_type: cs_fpn, reg_max: 16, dfl_weight: 0.25,"
+        f" {V2}, backbone: {{n_head: 16}}}}"
     ),
     "THUMOS14": (
         f"model: {{{V2}, backbone: {{n_embd: 256, n_head: 4, arch: [2, 2, 5],"
