@@ -17,12 +17,18 @@ class FeedForward(nn.Sequential):
 
     def __init__(self, channels: int, hidden: int, dropout: float):
         super().__init__(
-            Pointwise(channels, hidden), nn.GELU(), nn.Dropout(dropout), Pointwise(hidden, channels), nn.Dropout(dropout)
+            Pointwise(channels, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            Pointwise(hidden, channels),
+            nn.Dropout(dropout),
         )
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm transformer block; `stride` above 1 shortens the sequence and max-pools the skip connection (ActionFormer, section 3.2)."""
+    """Pre-norm transformer block; `stride` above 1 shortens the sequence and max-pools the skip connection
+    (ActionFormer, section 3.2).
+    """
 
     def __init__(
         self, channels: int, heads: int, *, stride: int, window: int, dropout: float, droppath: float, use_rel_pe: bool
@@ -30,15 +36,15 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.stride = stride
         self.ln1, self.ln2 = ChannelNorm(channels), ChannelNorm(channels)
-        self.attn = ConvAttention(
-            channels, heads, stride=stride, window=window, dropout=dropout, attention_dropout=0.0, use_rel_pe=use_rel_pe
-        )
+        self.attn = ConvAttention(channels, heads, stride=stride, window=window, dropout=dropout, use_rel_pe=use_rel_pe)
         self.mlp = FeedForward(channels, 4 * channels, dropout)
         self.drop_path_attn = AffineDropPath(channels, droppath) if droppath > 0 else nn.Identity()
         self.drop_path_mlp = AffineDropPath(channels, droppath) if droppath > 0 else nn.Identity()
 
     def forward(self, x: Tensor, canvas: Canvas) -> tuple[Tensor, Canvas]:
-        """`x` (B, T, C), zero outside the canvas -> (B, ceil(T / stride), C), zero where not valid, and the canvas of that level."""
+        """`x` (B, T, C), zero outside the canvas -> (B, ceil(T / stride), C), zero where not valid, and the canvas
+        of that level.
+        """
         below, canvas = canvas, canvas.downsample(self.stride) if self.stride > 1 else canvas
         attended = self.attn(below.keep_inside(self.ln1(x)), canvas)
         skip = max_pool_over_time(x, self.stride, below.inside) if self.stride > 1 else x
@@ -58,7 +64,9 @@ class ConvBlock(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor, canvas: Canvas) -> tuple[Tensor, Canvas]:
-        """`x` (B, T, C), zero outside the canvas -> (B, ceil(T / stride), C), zero outside the canvas, and the canvas of that level."""
+        """`x` (B, T, C), zero outside the canvas -> (B, ceil(T / stride), C), zero outside the canvas, and the
+        canvas of that level.
+        """
         if self.stride > 1:
             canvas = canvas.downsample(self.stride)
         hidden = F.relu(canvas.keep_valid(self.conv1(x)))

@@ -1,6 +1,7 @@
 """Which positions of a padded batch are real, and which lie on the canvas of their sequence.
 
-Each sequence is computed on a canvas of its own length P >= T. Convolutions and pooling see what norms leave between T and P (their biases) and
+Each sequence is computed on a canvas of its own length P >= T. Convolutions and pooling see what norms leave between
+T and P (their biases) and
 nothing beyond P, so a sequence has the same result alone, in a batch, or padded further. `own` padding has P = T;
 `published` padding reproduces ActionFormer, whose canvas is the length it padded a lone recording to.
 """
@@ -17,7 +18,8 @@ from torch import Tensor
 class Canvas:
     """Masks of one pyramid level.
 
-    `valid` (B, T) bool: the position holds a real vector. `inside` (B, T) bool: the position lies on its sequence's canvas.
+    `valid` (B, T) bool: the position holds a real vector. `inside` (B, T) bool: the position lies on its sequence's
+    canvas.
     None stands for all True, so that a batch without padding pays for no masking.
     """
 
@@ -52,8 +54,10 @@ class Canvas:
 class CanvasRule:
     """How long the canvas of a sequence is.
 
-    `padding` is "own" or "published"; `max_seq_len` the length short sequences were padded to, `divisor` the number that longer ones were padded to a
-    multiple of, `margin` the positions beyond a sequence's end that must be computed so that its last valid outputs are right.
+    `padding` is "own" or "published"; `max_seq_len` the length short sequences were padded to, `divisor` the number
+    that longer ones were padded to a
+    multiple of, `margin` the positions beyond a sequence's end that must be computed so that its last valid outputs
+    are right.
     """
 
     padding: str
@@ -64,7 +68,8 @@ class CanvasRule:
     def place(self, features: Tensor, mask: Tensor | None) -> tuple[Tensor, Canvas, Tensor]:
         """Puts `features` (B, C, T) with `mask` (B, T) on their canvases.
 
-        Returns features (B, T', C), the canvas of the finest level and the canvas lengths (B,) int64. T' exceeds T by the margin under published padding.
+        Returns features (B, T', C), the canvas of the finest level and the canvas lengths (B,) int64. T' exceeds T by
+        the margin under published padding.
         """
         x = features.transpose(1, 2)
         batch, length, _ = x.shape

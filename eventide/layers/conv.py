@@ -6,15 +6,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eventide.ops.winograd import conv3, conv3_transformed, transform_kernel
+
+# Below this many rows the transforms of minimal filtering cost more than they save.
+LEAST_ROWS, LEAST_CHANNELS = 192, 64
+
 
 def conv_over_time(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, groups: int = 1) -> Tensor:
-    """Convolution with zero padding of half the kernel: `x` (B, T, I), `weight` (O, I / groups, K), K odd -> (B, ceil(T / stride), O).
+    """Convolution with zero padding of half the kernel: `x` (B, T, I), `weight` (O, I / groups, K), K odd -> (B,
+    ceil(T / stride), O).
 
     The tensors are viewed as (B, C, 1, T) images in channels-last order, for which no copy is needed.
     """
     image = x.transpose(1, 2).unsqueeze(2)
     out = F.conv2d(image, weight.unsqueeze(2), bias, (1, stride), (0, weight.shape[-1] // 2), 1, groups)
     return out.squeeze(2).transpose(1, 2)
+
+
+def narrow_conv_over_time(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The same for few outputs and stride 1: one matrix product for all taps reads `x` once, then the narrow
+    results are shifted and added.
+    """
+    outputs, _, kernel = weight.shape
+    taps = F.linear(x, weight.permute(2, 0, 1).flatten(0, 1)).unflatten(-1, (kernel, outputs))
+    reach = kernel // 2
+    padded = F.pad(taps, (0, 0, 0, 0, reach, reach))
+    length = x.shape[1]
+    out = padded[:, :length, 0]
+    for tap in range(1, kernel):
+        out = out + padded[:, tap : tap + length, tap]
+    return out if bias is None else out + bias
 
 
 class Conv(nn.Module):
@@ -24,16 +45,50 @@ class Conv(nn.Module):
         super().__init__()
         self.conv = nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=bias)
         self.stride, self.groups = stride, groups
+        self.narrow = stride == 1 and groups == 1 and kernel > 1 and kernel * outputs <= inputs
+        self.minimal = kernel == 3 and stride == 1 and groups == 1 and min(inputs, outputs) >= LEAST_CHANNELS
+        self._transformed: tuple[tuple[int, int], Tensor] | None = None
         if bias:
             nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, inputs) -> (B, ceil(T / stride), outputs)."""
-        return conv_over_time(x, self.conv.weight, self.conv.bias, self.stride, self.groups)
+        weight, bias = self.conv.weight, self.conv.bias
+        if self.narrow:
+            return narrow_conv_over_time(x, weight, bias)
+        if self.minimal and self._runs_minimal(x):
+            out = conv3(x, weight) if torch.is_grad_enabled() else conv3_transformed(x, self._kernel())
+            return out if bias is None else out + bias
+        return conv_over_time(x, weight, bias, self.stride, self.groups)
+
+    def train(self, mode: bool = True) -> Conv:
+        """Sets the mode; leaving evaluation forgets the transformed kernel."""
+        self._transformed = None
+        return super().train(mode)
+
+    @staticmethod
+    def _runs_minimal(x: Tensor) -> bool:
+        """On CPUs in full precision; elsewhere the vendor's convolution is as fast, and low precision would lose
+        digits in the transforms.
+        """
+        full = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(x.device.type)
+        return full and x.device.type == "cpu" and x.shape[0] * x.shape[1] >= LEAST_ROWS
+
+    def _kernel(self) -> Tensor:
+        """The transformed kernel, kept in evaluation as long as the weight stays the same."""
+        weight = self.conv.weight
+        if self.training or weight.is_inference():
+            return transform_kernel(weight)
+        version = (weight._version, weight.data_ptr())
+        if self._transformed is None or self._transformed[0] != version:
+            self._transformed = (version, transform_kernel(weight.detach()))
+        return self._transformed[1]
 
 
 class Pointwise(nn.Conv1d):
-    """A convolution with kernel 1, that is a linear map of each time step; keeps the published (O, I, 1) weight shape."""
+    """A convolution with kernel 1, that is a linear map of each time step; keeps the published (O, I, 1) weight
+    shape.
+    """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, 1)
@@ -45,7 +100,9 @@ class Pointwise(nn.Conv1d):
 
 
 def max_pool_over_time(x: Tensor, stride: int, inside: Tensor | None) -> Tensor:
-    """Maximum over `stride` + 1 neighbours, every `stride`-th position: (B, T, C) -> (B, ceil(T / stride), C). Positions outside the canvas never win."""
+    """Maximum over `stride` + 1 neighbours, every `stride`-th position: (B, T, C) -> (B, ceil(T / stride), C).
+    Positions outside the canvas never win.
+    """
     if inside is not None:
         x = x.masked_fill(~inside.unsqueeze(-1), -torch.inf)
     pooled = F.max_pool1d(x.transpose(1, 2), stride + 1, stride, (stride + 1) // 2).transpose(1, 2)

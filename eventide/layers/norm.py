@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eventide.ops.norm_relu import norm_relu
+
 
 class ChannelNorm(nn.Module):
     """Layer norm over the channels of (B, T, C); keeps the published (1, C, 1) parameter shape."""
@@ -19,6 +21,16 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         return F.layer_norm(x, x.shape[-1:], self.weight.flatten(), self.bias.flatten(), self.eps)
+
+
+def norm_and_relu(norm: nn.Module, x: Tensor, keep: Tensor | None) -> Tensor:
+    """ReLU of the normed `x` (B, T, C), zero where `keep` (1 or B, T) bool is False; `norm` is a ChannelNorm or
+    nothing.
+    """
+    if isinstance(norm, ChannelNorm):
+        return norm_relu(x, norm.weight.flatten(), norm.bias.flatten(), norm.eps, keep)
+    x = F.relu(norm(x))
+    return x if keep is None else x * keep.unsqueeze(-1).to(x.dtype)
 
 
 def make_norm(channels: int, with_norm: bool) -> nn.Module:

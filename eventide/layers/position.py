@@ -7,7 +7,9 @@ from torch import Tensor
 
 
 def sinusoid_table(length: int, channels: int) -> Tensor:
-    """Sinusoid position embeddings (Vaswani et al., 2017, section 3.5), scaled by 1 / sqrt(channels): (length, channels) float32."""
+    """Sinusoid position embeddings (Vaswani et al., 2017, section 3.5), scaled by 1 / sqrt(channels): (length,
+    channels) float32.
+    """
     position = torch.arange(length, dtype=torch.float64)[:, None]
     pair = torch.arange(channels, dtype=torch.float64) // 2
     angle = position / 10000 ** (2 * pair / channels)
@@ -18,7 +20,8 @@ def sinusoid_table(length: int, channels: int) -> Tensor:
 def place_positions(table: Tensor, canvas_lengths: Tensor, length: int) -> Tensor:
     """Position embeddings for `length` positions: (1 or B, length, C).
 
-    A canvas (lengths (B,) int64) longer than the table stretches the table to its own length by linear interpolation, never to the length of the batch.
+    A canvas (lengths (B,) int64) longer than the table stretches the table to its own length by linear interpolation,
+    never to the length of the batch.
     """
     limit = table.shape[0]
     if length <= limit:

@@ -18,7 +18,9 @@ class Scale(nn.Module):
 
 
 class AffineDropPath(nn.Module):
-    """Stochastic depth per sample with a learned scale per channel, small at first (Touvron et al., Going deeper with Image Transformers, 2021, LayerScale)."""
+    """Stochastic depth per sample with a learned scale per channel, small at first (Touvron et al., Going deeper
+    with Image Transformers, 2021, LayerScale).
+    """
 
     def __init__(self, channels: int, drop_probability: float, initial_scale: float = 1e-4):
         super().__init__()

@@ -1,4 +1,6 @@
-"""Backbones, necks, heads and the meta-architectures made of them. Every module of this room is imported, so that architectures register themselves."""
+"""Backbones, necks, heads and the meta-architectures made of them. Every module of this room is imported, so that
+architectures register themselves.
+"""
 
 from importlib import import_module
 from pkgutil import iter_modules

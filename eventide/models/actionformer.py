@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from eventide.config import Config
 from eventide.layers.canvas import CanvasRule
+from eventide.layers.joined import join_levels
 from eventide.models.backbones import PyramidBackbone, conv_backbone, transformer_backbone
 from eventide.models.heads import ClassHead, OffsetHead
 from eventide.models.necks import IdentityNeck, PyramidNeck
@@ -24,20 +25,30 @@ class Detector(nn.Module):
     """Backbone, neck, heads."""
 
     def __init__(
-        self, backbone: PyramidBackbone, neck: IdentityNeck | PyramidNeck, cls_head: ClassHead, reg_head: OffsetHead, *, start_level: int, rule: CanvasRule
+        self,
+        backbone: PyramidBackbone,
+        neck: IdentityNeck | PyramidNeck,
+        cls_head: ClassHead,
+        reg_head: OffsetHead,
+        *,
+        start_level: int,
+        head_reach: int,
+        rule: CanvasRule,
     ):
         super().__init__()
         self.backbone, self.neck, self.cls_head, self.reg_head = backbone, neck, cls_head, reg_head
-        self.start_level, self.rule = start_level, rule
+        self.start_level, self.rule, self.head_reach = start_level, rule, head_reach
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> PyramidOutput:
-        """`features` (B, C, T) with `mask` (B, T) bool, True where a vector is real (None: everywhere) -> raw outputs per level."""
+        """`features` (B, C, T) with `mask` (B, T) bool, True where a vector is real (None: everywhere) -> raw
+        outputs per level.
+        """
         length = features.shape[-1]
         x, canvas, canvas_lengths = self.rule.place(features, mask)
         levels, canvases = self.backbone(x, canvas, canvas_lengths)
         levels, canvases = levels[self.start_level :], canvases[self.start_level :]
-        levels = self.neck(levels, canvases)
-        logits, offsets = self.cls_head(levels, canvases), self.reg_head(levels, canvases)
+        joined = join_levels(self.neck(levels, canvases), canvases, self.head_reach)
+        logits, offsets = self.cls_head(joined), self.reg_head(joined)
         return self._cut(logits, offsets, mask, features, length)
 
     def _cut(
@@ -57,7 +68,9 @@ class Detector(nn.Module):
 
 
 class Criterion(nn.Module):
-    """Targets and losses. The sum over points is divided once by a running number of positives, kept in the buffer `loss_normalizer`."""
+    """Targets and losses. The sum over points is divided once by a running number of positives, kept in the buffer
+    `loss_normalizer`.
+    """
 
     loss_normalizer: Tensor
 
@@ -82,7 +95,8 @@ class Criterion(nn.Module):
     def forward(self, output: PyramidOutput, segments: Tensor, label_ids: Tensor) -> dict[str, Tensor]:
         """`segments` (B, G, 2) on the feature grid, `label_ids` (B, G), -1 where a row is no event.
 
-        Returns scalars: `cls_loss`, `reg_loss`, `final_loss` (to differentiate), `num_positives`. In training mode the normaliser moves first, as published.
+        Returns scalars: `cls_loss`, `reg_loss`, `final_loss` (to differentiate), `num_positives`. In training mode
+        the normaliser moves first, as published.
         """
         lengths = [level.shape[1] for level in output.logits]
         points = pyramid_points(lengths, self.strides, self.regression_range, segments.device)
@@ -133,9 +147,17 @@ class Decoder:
     def _decode(self, output: PyramidOutput, index: int) -> Candidates:
         levels = [
             decode_level(
-                logits[index], offsets[index], mask[index], stride, min_score=self.min_score, topk=self.topk, min_length=self.min_length
+                logits[index],
+                offsets[index],
+                mask[index],
+                stride,
+                min_score=self.min_score,
+                topk=self.topk,
+                min_length=self.min_length,
             )
-            for logits, offsets, mask, stride in zip(output.logits, output.offsets, output.masks, self.strides, strict=True)
+            for logits, offsets, mask, stride in zip(
+                output.logits, output.offsets, output.masks, self.strides, strict=True
+            )
         ]
         segments, scores, label_ids = (torch.cat(parts).cpu().numpy() for parts in zip(*levels, strict=True))
         return Candidates(segments, scores, label_ids)
@@ -158,7 +180,9 @@ def build(config: Config) -> Architecture:
         initial_normalizer=train.init_loss_norm,
         normalizer_momentum=train.loss_norm_momentum,
     )
-    decoder = Decoder(strides=strides, min_score=test.pre_nms_thresh, topk=test.pre_nms_topk, min_length=test.duration_thresh)
+    decoder = Decoder(
+        strides=strides, min_score=test.pre_nms_thresh, topk=test.pre_nms_topk, min_length=test.duration_thresh
+    )
     return Architecture(detector, criterion, decoder)
 
 
@@ -174,10 +198,23 @@ def _detector(config: Config, levels: int) -> Detector:
         neck = PyramidNeck(levels, width, fpn_dim, model.fpn_with_ln, model.backbone.scale_factor)
     head = {"kernel": model.head_kernel_size, "layers": model.head_num_layers, "with_norm": model.head_with_ln}
     cls_head = ClassHead(
-        fpn_dim, head_dim, config.dataset.num_classes, prior_probability=train.cls_prior_prob, empty_classes=train.head_empty_cls, **head
+        fpn_dim,
+        head_dim,
+        config.dataset.num_classes,
+        prior_probability=train.cls_prior_prob,
+        empty_classes=train.head_empty_cls,
+        **head,
     )
     reg_head = OffsetHead(fpn_dim, head_dim, levels, **head)
-    return Detector(backbone, neck, cls_head, reg_head, start_level=model.fpn_start_level, rule=_canvas_rule(config))
+    return Detector(
+        backbone,
+        neck,
+        cls_head,
+        reg_head,
+        start_level=model.fpn_start_level,
+        head_reach=model.head_kernel_size // 2,
+        rule=_canvas_rule(config),
+    )
 
 
 def _backbone(config: Config) -> PyramidBackbone:
@@ -209,7 +246,8 @@ def _canvas_rule(config: Config) -> CanvasRule:
     windows = settings.mha_win_size
     windows = [windows] * (settings.arch[2] + 1) if isinstance(windows, int) else windows
     strides = [settings.scale_factor**level for level in range(settings.arch[2] + 1)]
-    # The published code pairs windows with the strides from the start level on; kept, since its checkpoints were padded that way.
+    # The published code pairs windows with the strides from the start level on; kept, since its checkpoints were
+    # padded that way.
     published = zip(strides[model.fpn_start_level :], windows, strict=False)
     divisor = max(stride * (window // 2) * 2 if window > 1 else stride for stride, window in published)
     reach = max(model.head_kernel_size // 2, settings.embd_kernel_size // 2, 1)

@@ -1,24 +1,26 @@
-"""Backbones: features to a pyramid of sequences, each level half as long as the one below (ActionFormer, section 3.2)."""
+"""Backbones: features to a pyramid of sequences, each level half as long as the one below (ActionFormer, section
+3.2).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eventide.layers.blocks import ConvBlock, TransformerBlock
 from eventide.layers.canvas import Canvas
 from eventide.layers.conv import Conv
-from eventide.layers.norm import make_norm
+from eventide.layers.norm import make_norm, norm_and_relu
 from eventide.layers.position import place_positions, sinusoid_table
 
 
 class PyramidBackbone(nn.Module):
     """Embedding convolutions, stem blocks at full length, branch blocks that each shorten the sequence.
 
-    `inputs` and `channels` are numbers, or lists of equal length for several input streams that are projected apart and joined.
+    `inputs` and `channels` are numbers, or lists of equal length for several input streams that are projected apart
+    and joined.
     """
 
     pos_embd: Tensor | None
@@ -73,7 +75,7 @@ class PyramidBackbone(nn.Module):
             x = conv(x)
             if canvas.has_margin:
                 x = canvas.keep_valid(x)
-            x = canvas.keep_inside(F.relu(norm(x)))
+            x = norm_and_relu(norm, x, canvas.inside)
         return x
 
 
@@ -81,12 +83,16 @@ def _single(size: int | Sequence[int]) -> int:
     return size if isinstance(size, int) else sum(size)
 
 
-def conv_backbone(*, channels: int | Sequence[int], arch: tuple[int, int, int], scale_factor: int, **embedding: object) -> PyramidBackbone:
+def conv_backbone(
+    *, channels: int | Sequence[int], arch: tuple[int, int, int], scale_factor: int, **embedding: object
+) -> PyramidBackbone:
     """ActionFormer's convolutional baseline."""
     width = _single(channels)
     stem = [ConvBlock(width, stride=1) for _ in range(arch[1])]
     branch = [ConvBlock(width, stride=scale_factor) for _ in range(arch[2])]
-    return PyramidBackbone(channels=channels, embedding_layers=arch[0], stem=stem, branch=branch, stride=scale_factor, **embedding)  # type: ignore[arg-type]
+    return PyramidBackbone(
+        channels=channels, embedding_layers=arch[0], stem=stem, branch=branch, stride=scale_factor, **embedding
+    )  # type: ignore[arg-type]
 
 
 def transformer_backbone(
@@ -105,9 +111,17 @@ def transformer_backbone(
 
     def block(stride: int, window: int) -> TransformerBlock:
         return TransformerBlock(
-            _single(channels), heads, stride=stride, window=window, dropout=dropout, droppath=droppath, use_rel_pe=use_rel_pe
+            _single(channels),
+            heads,
+            stride=stride,
+            window=window,
+            dropout=dropout,
+            droppath=droppath,
+            use_rel_pe=use_rel_pe,
         )
 
     stem = [block(1, windows[0]) for _ in range(arch[1])]
     branch = [block(scale_factor, window) for window in windows[1:]]
-    return PyramidBackbone(channels=channels, embedding_layers=arch[0], stem=stem, branch=branch, stride=scale_factor, **embedding)  # type: ignore[arg-type]
+    return PyramidBackbone(
+        channels=channels, embedding_layers=arch[0], stem=stem, branch=branch, stride=scale_factor, **embedding
+    )  # type: ignore[arg-type]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from eventide.layers.canvas import Canvas
 from eventide.layers.conv import Conv
-from eventide.layers.norm import make_norm
+from eventide.layers.joined import JoinedLevels
+from eventide.layers.norm import make_norm, norm_and_relu
 from eventide.layers.regularisation import Scale
 
 
@@ -30,12 +31,14 @@ class ConvHead(nn.Module):
             x = conv(x)
             if canvas.has_margin:
                 x = canvas.keep_valid(x)
-            x = canvas.keep_inside(F.relu(norm(x)))
+            x = norm_and_relu(norm, x, canvas.inside)
         return x
 
 
 class ClassHead(ConvHead):
-    """Class logits per pyramid point. `empty_classes` start so low that they are never predicted (classes without examples)."""
+    """Class logits per pyramid point. `empty_classes` start so low that they are never predicted (classes without
+    examples).
+    """
 
     def __init__(
         self,
@@ -59,9 +62,10 @@ class ClassHead(ConvHead):
                 if bias is not None:
                     bias[index] = _logit(1e-6)
 
-    def forward(self, levels: list[Tensor], canvases: list[Canvas]) -> list[Tensor]:
-        """L x (B, T_l, inputs) -> L x (B, T_l, classes), zero where not valid."""
-        return [c.keep_valid(self.cls_head(self.trunk(x, c))) for x, c in zip(levels, canvases, strict=True)]
+    def forward(self, levels: JoinedLevels) -> list[Tensor]:
+        """Joined levels (B, N, inputs) -> L x (B, T_l, classes), zero where not valid."""
+        logits = self.cls_head(self.trunk(levels.x, levels.canvas))
+        return levels.split(levels.canvas.keep_valid(logits))
 
 
 class OffsetHead(ConvHead):
@@ -72,12 +76,11 @@ class OffsetHead(ConvHead):
         self.scale = nn.ModuleList(Scale() for _ in range(levels))
         self.offset_head = Conv(channels if layers > 1 else inputs, 2, kernel)
 
-    def forward(self, levels: list[Tensor], canvases: list[Canvas]) -> list[Tensor]:
-        """L x (B, T_l, inputs) -> L x (B, T_l, 2), not negative, zero where not valid."""
-        return [
-            F.relu(scale(c.keep_valid(self.offset_head(self.trunk(x, c)))))
-            for x, c, scale in zip(levels, canvases, self.scale, strict=True)
-        ]
+    def forward(self, levels: JoinedLevels) -> list[Tensor]:
+        """Joined levels (B, N, inputs) -> L x (B, T_l, 2), not negative, zero where not valid."""
+        offsets = self.offset_head(self.trunk(levels.x, levels.canvas))
+        offsets = levels.split(levels.canvas.keep_valid(offsets))
+        return [F.relu(scale(x)) for x, scale in zip(offsets, self.scale, strict=True)]
 
 
 def _logit(probability: float) -> float:

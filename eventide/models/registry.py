@@ -41,7 +41,11 @@ def register(name: str) -> Callable[[Callable[[Config], Architecture]], Callable
 
 
 def build(config: Config) -> Architecture:
-    """Detector, criterion and decoder of a resolved configuration. Raises EventideError for an architecture that does not exist yet."""
+    """Detector, criterion and decoder of a resolved configuration. Raises EventideError for an architecture that
+    does not exist yet.
+    """
     if config.model.meta_arch not in BUILDERS:
-        raise EventideError(f"model.meta_arch: {config.model.meta_arch} is not available yet; there is: {', '.join(sorted(BUILDERS))}")
+        raise EventideError(
+            f"model.meta_arch: {config.model.meta_arch} is not available yet; there is: {', '.join(sorted(BUILDERS))}"
+        )
     return BUILDERS[config.model.meta_arch](config)

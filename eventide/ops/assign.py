@@ -16,8 +16,10 @@ def assign_targets(
 ) -> tuple[Tensor, Tensor]:
     """Class and boundary targets of all points of a batch, without a host synchronisation.
 
-    `segments` (B, G, 2) float32 on the feature grid; `label_ids` (B, G) int64, -1 where a row is no event; `center_radius` limits positives to that many
-    strides around an event's centre, None takes all points inside it. Returns class targets (B, F, classes) float32 in {0, 1} and distances to start and
+    `segments` (B, G, 2) float32 on the feature grid; `label_ids` (B, G) int64, -1 where a row is no event;
+    `center_radius` limits positives to that many
+    strides around an event's centre, None takes all points inside it. Returns class targets (B, F, classes) float32
+    in {0, 1} and distances to start and
     end in strides of the point's level (B, F, 2) float32, meaningful where a class target is positive.
     """
     if segments.shape[1] == 0:
@@ -38,9 +40,11 @@ def assign_targets(
 def eligible_points(
     points: Points, segments: Tensor, label_ids: Tensor, center_radius: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Which points may learn which events (B, F, G) bool, and the distances of points to starts and ends (B, F, G) in grid units.
+    """Which points may learn which events (B, F, G) bool, and the distances of points to starts and ends (B, F, G)
+    in grid units.
 
-    A point may learn an event when it lies inside it (and near its centre), and its level answers for the distance to the farther boundary.
+    A point may learn an event when it lies inside it (and near its centre), and its level answers for the distance to
+    the farther boundary.
     """
     start, end = segments[:, None, :, 0], segments[:, None, :, 1]
     position = points.position[None, :, None]

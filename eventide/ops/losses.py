@@ -8,7 +8,9 @@ from torch import Tensor
 
 
 def sigmoid_focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Focal loss per element (Lin et al., Focal Loss for Dense Object Detection, 2017, eq. 5), for targets between 0 and 1, in float32."""
+    """Focal loss per element (Lin et al., Focal Loss for Dense Object Detection, 2017, eq. 5), for targets between
+    0 and 1, in float32.
+    """
     logits, targets = logits.float(), targets.float()
     probability = torch.sigmoid(logits)
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
@@ -18,7 +20,9 @@ def sigmoid_focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gam
 
 
 def diou_loss(offsets: Tensor, targets: Tensor, eps: float = 1e-8) -> Tensor:
-    """Distance-IoU loss of segments around a common point (Zheng et al., 2020, eq. 7): offsets and targets (..., 2) not negative -> (...), float32."""
+    """Distance-IoU loss of segments around a common point (Zheng et al., 2020, eq. 7): offsets and targets (...,
+    2) not negative -> (...), float32.
+    """
     offsets, targets = offsets.float(), targets.float()
     left, right = offsets.unbind(-1)
     true_left, true_right = targets.unbind(-1)
