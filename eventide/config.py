@@ -261,7 +261,7 @@ class TestConfig(Section):
     pre_nms_thresh: float = Field(0.001, ge=0, lt=1, description="Candidates scoring this or less are dropped at once.")
     pre_nms_topk: int = Field(2000, ge=1, description="Candidates kept per pyramid level before suppression.")
     iou_threshold: float = Field(
-        0.1, ge=0, le=1, description="tIoU from which hard suppression removes the weaker of two; soft does not use it."
+        0.1, ge=0, le=1, description="Overlap (tIoU) from which hard suppression removes the weaker; unused by soft."
     )
     min_score: float = Field(0.001, ge=0, lt=1, description="Detections scoring less are dropped in suppression.")
     max_seg_num: int = Field(200, ge=1, description="Detections kept per recording, the best.")

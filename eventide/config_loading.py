@@ -136,7 +136,7 @@ class _Reading:
         name, equals, written = text.partition("=")
         parts = tuple(name.strip().split("."))
         if not equals or not all(parts):
-            self.report("--set", text, "must have the form section.key=value, such as opt.learning_rate=0.001")
+            self.report("--set", text[:60], "must have the form section.key=value, such as opt.learning_rate=0.001")
             return
         if parts == ("base",):
             self.report("--set", "base", "can only be given in a file")
@@ -144,7 +144,7 @@ class _Reading:
         try:
             value = parse_value(written)
         except ValueError as error:
-            self.report("--set", text, str(error))
+            self.report("--set", name.strip(), str(error))
             return
         above: Any = value
         for part in reversed(parts):
