@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 
 def metric_table(metrics: Mapping[str, Any]) -> Table:
@@ -34,7 +35,7 @@ def class_table(metrics: Mapping[str, Any]) -> Table:
     for column, name in enumerate(metrics["classes"]):
         precisions = [row[column] for row in metrics["per_class_AP"]]
         table.add_row(
-            name,
+            Text(name),
             str(metrics["num_ground_truth"][column]),
             str(metrics["num_predictions"][column]),
             *(percent(value) for value in precisions),

@@ -257,4 +257,25 @@ CASES = [
         "it holds Python objects",
         1,
     ),
+    ErrorCase(
+        "plot: unknown picture format",
+        "asked for a plot in a format that is none",
+        plotted("--output", "plot.bmp"),
+        r"plot\.bmp: a picture ends in \.png, \.svg or \.pdf",
+        2,
+    ),
+    ErrorCase(
+        "plot: unknown recording",
+        "asked to plot a recording that is not in the split",
+        plotted("--output", "plot.png", "--recording", "b"),
+        "--recording b: annotations.json has no such recording in split validation",
+        2,
+    ),
+    ErrorCase(
+        "plot: a folder as output",
+        "gave a folder as `--output` of a plot",
+        lambda folder: ((folder / "out.png").mkdir(), plotted("--output", "out.png")(folder)),
+        r"out\.png is a folder; give the path of a file",
+        2,
+    ),
 ]

@@ -1,0 +1,67 @@
+"""Precision against recall at one tIoU threshold, and the score at which detections are best read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eventide.evaluation.events import GroundTruth, Predictions, match_classes
+from eventide.evaluation.segments import Matches, match_segments
+
+RECALL_GRID = np.linspace(0.0, 1.0, 1001)
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """Curves of C classes at one threshold; a class without predictions has an empty curve."""
+
+    tiou: float
+    classes: list[str]
+    recall: list[np.ndarray]  # C arrays, rising
+    precision: list[np.ndarray]  # C arrays, interpolated: the best precision at this recall or beyond, falling
+    mean_precision: np.ndarray  # (1001,) mean over the classes at `RECALL_GRID`
+    best_score: float  # score from which detections give the best F1 of all classes together; 0 without predictions
+    best_f1: float
+
+    @property
+    def average_precision(self) -> list[float]:
+        """AP of each class: the area under its curve."""
+        return [
+            float((np.diff(recall, prepend=0.0) * precision).sum())
+            for recall, precision in zip(self.recall, self.precision, strict=True)
+        ]
+
+
+def precision_recall(ground_truth: GroundTruth, predictions: Predictions, tiou: float) -> PrecisionRecall:
+    """Curves of every class of the ground truth, and the operating point with the best F1."""
+    classes = match_classes(ground_truth, predictions)
+    matches = match_segments(
+        ground_truth, predictions, classes.ground_truth, classes.predictions, len(classes.names), np.array([tiou])
+    )
+    recalls, precisions, mean = [], [], np.zeros(len(RECALL_GRID))
+    for c in range(len(classes.names)):
+        hits = matches.true_positive[matches.class_offsets[c] : matches.class_offsets[c + 1], 0]
+        found = np.cumsum(hits)
+        precision = found / np.arange(1, len(hits) + 1)
+        precision = np.maximum.accumulate(precision[::-1])[::-1]
+        recall = found / max(int(matches.num_ground_truth[c]), 1)
+        recalls.append(recall)
+        precisions.append(precision)
+        place = np.searchsorted(recall, RECALL_GRID - 1e-12)
+        mean += np.append(precision, 0.0)[place] / len(classes.names)
+    score, f1 = _best_f1(matches, predictions.scores[matches.order])
+    return PrecisionRecall(tiou, classes.names, recalls, precisions, mean, score, f1)
+
+
+def _best_f1(matches: Matches, scores: np.ndarray) -> tuple[float, float]:
+    """The score from which F1 is best, and that F1; of equals the higher score."""
+    if len(scores) == 0:
+        return 0.0, 0.0
+    order = np.argsort(-scores, kind="stable")
+    scores = scores[order]
+    found = np.cumsum(matches.true_positive[order, 0])
+    f1 = 2 * found / (np.arange(1, len(scores) + 1) + matches.num_ground_truth.sum())
+    last_of_equals = np.append(scores[1:] < scores[:-1], True)
+    best = int(np.argmax(np.where(last_of_equals, f1, -1.0)))
+    return float(scores[best]), float(f1[best])

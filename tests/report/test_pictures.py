@@ -1,0 +1,144 @@
+"""report/: pictures and tables are made from plain numbers, whatever these are."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from eventide.report.curves import draw_precision_recall, stairs
+from eventide.report.figures import class_colours, shortened
+from eventide.report.metric_tables import class_table, metric_table
+from eventide.report.time_bars import RecordingBars, clock, draw_time_bars, opacity, ticks
+from eventide.types import UsageError
+
+HOSTILE = ["walk", "$\\frac{1$", "_hidden", "x" * 300, "two\nlines", "走る <b>&amp;"]
+
+
+def bars(name: str, classes: int, number: int, duration: float = 60.0) -> RecordingBars:
+    random = np.random.default_rng(0)
+    starts = random.uniform(0, duration, (2, number))
+    return RecordingBars(
+        name,
+        duration,
+        np.stack([starts[0], starts[0] + 2], axis=1),
+        random.integers(0, classes, number),
+        np.stack([starts[1], starts[1] + 2], axis=1),
+        random.integers(0, classes, number),
+        random.uniform(0, 1, number),
+    )
+
+
+@pytest.mark.parametrize(
+    ("ending", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".PNG", b"\x89PNG")]
+)
+def test_formats(tmp_path: Path, ending: str, start: bytes) -> None:
+    path = tmp_path / "new" / f"picture{ending}"
+    draw_time_bars(path, [bars("one", 3, 5)], HOSTILE[:3], "caption")
+    assert path.read_bytes().startswith(start)
+    assert len(list(path.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("label", "recordings"),
+    [
+        ("hostile names", [bars("$x^{$ <&>\n", 6, 20), bars("_", 6, 3)]),
+        ("no events", [bars("empty", 1, 0), bars("one", 1, 1)]),
+        ("no duration", [bars("empty", 1, 0, duration=0.0)]),
+        ("hours", [bars("long", 2, 4, duration=20_000.0)]),
+        ("an hour of short events", [bars("long", 6, 3000, duration=3600.0)]),
+    ],
+)
+def test_time_bars(tmp_path: Path, label: str, recordings: list[RecordingBars]) -> None:
+    draw_time_bars(tmp_path / "p.svg", recordings, HOSTILE, "$caption")
+    text = (tmp_path / "p.svg").read_text(encoding="utf-8")
+    assert "ground truth" in text
+    assert "NaN" not in text
+
+
+def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
+    for name in ("a.svg", "b.svg"):
+        draw_time_bars(tmp_path / name, [bars("one", 3, 5)], HOSTILE[:3], "caption")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.parametrize("number", [0, 1, 6, 7, 20, 21, 300])
+def test_curves_of_any_number_of_classes(tmp_path: Path, number: int) -> None:
+    recall, precision = np.array([0.0, 0.5, 0.5, 1.0]), np.array([0.9, 0.9, 0.5, 0.5])
+    names = list(itertools.islice(itertools.cycle(HOSTILE), number))
+    draw_precision_recall(
+        tmp_path / "p.svg",
+        names,
+        [recall] * number,
+        [precision] * number,
+        np.linspace(1, 0, 11),
+        [0.7] * number,
+        "caption",
+    )
+    assert "recall" in (tmp_path / "p.svg").read_text(encoding="utf-8")
+    colours = class_colours(number)
+    assert len(set(colours)) == len(colours) == number
+
+
+@pytest.mark.parametrize("name", ["p.gif", "p", "p.png.txt"])
+def test_other_endings_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"a picture ends in \.png, \.svg or \.pdf"):
+        draw_time_bars(tmp_path / name, [bars("one", 1, 1)], ["walk"], "caption")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "recall", "precision", "x", "y"),
+    [
+        ("nothing", [], [], [0, 0], [0, 0]),
+        ("nothing right", [0, 0], [0, 0], [0, 0], [0, 0]),
+        ("all found", [0.5, 1], [1, 0.5], [0, 0.5, 0.5, 1], [1, 1, 0.5, 0.5]),
+        ("half found", [0.5, 0.5], [1, 0.5], [0, 0.5, 0.5], [1, 1, 0]),
+    ],
+)
+def test_stairs(label: str, recall: list[float], precision: list[float], x: list[float], y: list[float]) -> None:
+    found = stairs(np.array(recall), np.array(precision))
+    assert [part.tolist() for part in found] == [x, y]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "duration", "text"), [(5, 60, "5 s"), (0.5, 3, "0.5 s"), (65, 600, "1:05"), (3661, 7200, "1:01:01")]
+)
+def test_clock(seconds: float, duration: float, text: str) -> None:
+    assert clock(seconds, duration) == text
+
+
+@pytest.mark.parametrize("duration", [0.05, 1, 59, 600, 5000, 86_400, 10**6])
+def test_ticks_are_few_and_inside(duration: float) -> None:
+    places = ticks(duration)
+    assert 2 <= len(places) <= 12
+    assert places[0] == 0
+    assert places[-1] <= duration * 1.0001
+
+
+def test_small_helpers() -> None:
+    assert shortened("a  b\nc") == "a b c"
+    assert len(shortened("x" * 100)) == 32
+    assert opacity(0) > 0
+    assert opacity(7) == 1
+
+
+def test_tables() -> None:
+    metrics = {
+        "tiou_thresholds": [0.3, 0.5],
+        "mAP": [0.5, 0.25],
+        "average_mAP": 0.375,
+        "recall_at_1x": [1.0, 0.5],
+        "classes": ["walk", "[red]run"],
+        "per_class_AP": [[1.0, 0.0], [0.5, 0.0]],
+        "num_ground_truth": [3, 4],
+        "num_predictions": [5, 0],
+    }
+    console = Console(width=200, record=True)
+    console.print(metric_table(metrics), class_table(metrics))
+    text = console.export_text()
+    for part in ("Recall@1x", "37.50", "75.00", "[red]run", "@0.30"):
+        assert part in text
