@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
+from inspect import Parameter
 
 import cyclopts
 
@@ -92,12 +93,25 @@ def _use_own_help(application: cyclopts.App, words: Sequence[str]) -> None:
 
 
 def _parse_message(error: cyclopts.CycloptsError) -> str:
+    """What is wrong with the words of a command line, in one line."""
     if isinstance(error, cyclopts.UnknownCommandError) and error.app is not None and error.unused_tokens:
         known = sorted(name for name in error.app if not name.startswith("-"))
         near = difflib.get_close_matches(error.unused_tokens[0], known, 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else f"the commands are: {', '.join(known)}"
         return f"unknown command {error.unused_tokens[0]!r}; {hint}"
-    return f"{' '.join(str(error).split())} (--help lists what is possible)"
+    message = " ".join(str(error).split())
+    if type(error) is cyclopts.MissingArgumentError and error.argument is not None and not error.argument.tokens:
+        name = error.argument.names[0]
+        if name in (error.root_input_tokens or ()):
+            message = f"{name} needs a value"
+        elif error.argument.field_info.kind is Parameter.KEYWORD_ONLY:
+            message = f"{name} is missing"
+        else:
+            message = f"{name.lstrip('-').upper()} is missing"
+    elif isinstance(error, cyclopts.UnusedCliTokensError) and error.unused_tokens:
+        message = f"a word too many: {error.unused_tokens[0]!r}"
+    command = " ".join(error.command_chain or ())
+    return f"{command}: {message} (see --help)" if command else f"{message} (see --help)"
 
 
 def _fail(message: str, code: int) -> int:

@@ -17,7 +17,7 @@ COMMANDS = ["check", "config", "eval", "import-actionformer", "make-demo-data", 
 
 
 def application(action: Callable[[], object]) -> cyclopts.App:
-    """An app whose only command, `go`, does `action`."""
+    """An app whose command `go` does `action`."""
     made = make_app("test", "A test.")
 
     @made.command
@@ -29,6 +29,10 @@ def application(action: Callable[[], object]) -> cyclopts.App:
     ) -> object:
         print(tiou, set_, keep)
         return action()
+
+    @made.command
+    def one(file: str, *, to: str) -> None:
+        print(file, to)
 
     return made
 
@@ -83,11 +87,14 @@ def test_one_option_takes_several_values(capsys: pytest.CaptureFixture[str]) -> 
     ("label", "words", "message"),
     [
         ("unknown command", ["goo"], "unknown command 'goo'; did you mean go?"),
-        ("nothing like it", ["xyz"], "unknown command 'xyz'; the commands are: go"),
+        ("nothing like it", ["xyz"], "unknown command 'xyz'; the commands are: go, one"),
         ("unknown option", ["go", "--keeep"], "--keeep"),
         ("not a number", ["go", "--tiou", "high"], "high"),
         ("no value", ["go", "--set"], "--set"),
-        ("a word too many", ["go", "more"], "more"),
+        ("a word too many", ["go", "more"], "go: a word too many: 'more'"),
+        ("nothing given", ["one"], "one: FILE is missing"),
+        ("no option", ["one", "x"], "one: --to is missing"),
+        ("option without value", ["one", "x", "--to"], "one: --to needs a value"),
     ],
 )
 def test_wrong_use(capsys: pytest.CaptureFixture[str], label: str, words: list[str], message: str) -> None:
