@@ -22,7 +22,7 @@ class ConvAttention(nn.Module):
     def __init__(self, channels: int, heads: int, *, stride: int, window: int, dropout: float, use_rel_pe: bool):
         super().__init__()
         self.heads, self.stride = heads, stride
-        self.half = window // 2 if window > 1 else None
+        self.reach = window // 2 if window > 1 else None
         self.dropout = dropout
         kernel = stride + 1 if stride > 1 else 3
         self.query_conv = Conv(channels, channels, kernel, stride, channels, bias=False)
@@ -31,8 +31,8 @@ class ConvAttention(nn.Module):
         self.query_norm, self.key_norm, self.value_norm = (ChannelNorm(channels) for _ in range(3))
         self.query, self.key, self.value, self.proj = (Pointwise(channels, channels) for _ in range(4))
         self.rel_pe: nn.Parameter | None = None
-        if use_rel_pe and self.half is not None:
-            self.rel_pe = nn.Parameter(torch.zeros(1, 1, heads, 2 * self.half + 1))
+        if use_rel_pe and self.reach is not None:
+            self.rel_pe = nn.Parameter(torch.zeros(1, 1, heads, 2 * self.reach + 1))
             nn.init.trunc_normal_(self.rel_pe, std=(2.0 / channels) ** 0.5)
 
     def forward(self, x: Tensor, canvas: Canvas) -> Tensor:
@@ -42,11 +42,11 @@ class ConvAttention(nn.Module):
         q = self.query(self.query_norm(self.query_conv(x)))
         k = self.key(self.key_norm(self.key_conv(x)))
         v = self.value(self.value_norm(self.value_conv(x)))
-        if self.half is None:
+        if self.reach is None:
             out = self._full(q, k, v, canvas.valid)
         else:
             bias = None if self.rel_pe is None else self.rel_pe[0, 0]
-            out = windowed_attention(q, k, v, heads=self.heads, half=self.half, valid=canvas.valid, bias=bias)
+            out = windowed_attention(q, k, v, heads=self.heads, half=self.reach, valid=canvas.valid, bias=bias)
         return F.dropout(self.proj(out), self.dropout, self.training)
 
     def _full(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:

@@ -48,7 +48,7 @@ class Conv(nn.Module):
         self.narrow = stride == 1 and groups == 1 and kernel > 1 and kernel * outputs <= inputs
         self.minimal = kernel == 3 and stride == 1 and groups == 1 and min(inputs, outputs) >= LEAST_CHANNELS
         self._transformed: tuple[tuple[int, int], Tensor] | None = None
-        if bias:
+        if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,7 +92,8 @@ class Pointwise(nn.Conv1d):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, 1)
-        nn.init.zeros_(self.bias)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, inputs) -> (B, T, outputs)."""

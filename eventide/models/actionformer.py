@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from eventide.config import Config
 from eventide.layers.canvas import CanvasRule
 from eventide.layers.joined import join_levels
-from eventide.models.backbones import PyramidBackbone, conv_backbone, transformer_backbone
-from eventide.models.heads import ClassHead, OffsetHead
+from eventide.models.backbones import PyramidBackbone
+from eventide.models.heads import ClassHead, HeadShape, OffsetHead
 from eventide.models.necks import IdentityNeck, PyramidNeck
+from eventide.models.parts import backbone_width, build_backbone, build_canvas_rule, build_neck
 from eventide.models.registry import Architecture, register
 from eventide.ops.assign import assign_targets
 from eventide.ops.decode import decode_level
@@ -188,67 +189,20 @@ def build(config: Config) -> Architecture:
 
 def _detector(config: Config, levels: int) -> Detector:
     model, train = config.model, config.train_cfg
-    backbone = _backbone(config)
-    width = model.backbone.n_embd if isinstance(model.backbone.n_embd, int) else sum(model.backbone.n_embd)
-    fpn_dim, head_dim = model.fpn_dim or width, model.head_dim or width
-    neck: IdentityNeck | PyramidNeck
-    if model.fpn_type == "identity":
-        neck = IdentityNeck(levels, fpn_dim, model.fpn_with_ln)
-    else:
-        neck = PyramidNeck(levels, width, fpn_dim, model.fpn_with_ln, model.backbone.scale_factor)
-    head = {"kernel": model.head_kernel_size, "layers": model.head_num_layers, "with_norm": model.head_with_ln}
+    fpn_dim, head_dim = model.fpn_dim or backbone_width(config), model.head_dim or backbone_width(config)
+    shape = HeadShape(fpn_dim, head_dim, model.head_kernel_size, model.head_num_layers, model.head_with_ln)
     cls_head = ClassHead(
-        fpn_dim,
-        head_dim,
+        shape,
         config.dataset.num_classes,
         prior_probability=train.cls_prior_prob,
         empty_classes=train.head_empty_cls,
-        **head,
     )
-    reg_head = OffsetHead(fpn_dim, head_dim, levels, **head)
     return Detector(
-        backbone,
-        neck,
+        build_backbone(config),
+        build_neck(config, levels),
         cls_head,
-        reg_head,
+        OffsetHead(shape, levels),
         start_level=model.fpn_start_level,
         head_reach=model.head_kernel_size // 2,
-        rule=_canvas_rule(config),
+        rule=build_canvas_rule(config),
     )
-
-
-def _backbone(config: Config) -> PyramidBackbone:
-    settings = config.model.backbone
-    common = {
-        "inputs": config.dataset.input_dim,
-        "channels": settings.n_embd,
-        "arch": settings.arch,
-        "scale_factor": settings.scale_factor,
-        "kernel": settings.embd_kernel_size,
-        "with_norm": settings.embd_with_ln,
-    }
-    if config.model.backbone_type == "conv":
-        return conv_backbone(**common)
-    windows = settings.mha_win_size
-    return transformer_backbone(
-        **common,
-        heads=settings.n_head,
-        windows=[windows] * (settings.arch[2] + 1) if isinstance(windows, int) else windows,
-        dropout=config.train_cfg.dropout,
-        droppath=config.train_cfg.droppath,
-        use_rel_pe=settings.use_rel_pe,
-        position_length=settings.max_len if settings.use_abs_pe else None,
-    )
-
-
-def _canvas_rule(config: Config) -> CanvasRule:
-    settings, model = config.model.backbone, config.model
-    windows = settings.mha_win_size
-    windows = [windows] * (settings.arch[2] + 1) if isinstance(windows, int) else windows
-    strides = [settings.scale_factor**level for level in range(settings.arch[2] + 1)]
-    # The published code pairs windows with the strides from the start level on; kept, since its checkpoints were
-    # padded that way.
-    published = zip(strides[model.fpn_start_level :], windows, strict=False)
-    divisor = max(stride * (window // 2) * 2 if window > 1 else stride for stride, window in published)
-    reach = max(model.head_kernel_size // 2, settings.embd_kernel_size // 2, 1)
-    return CanvasRule(settings.padding, config.dataset.max_seq_len or 1, divisor, reach * strides[-1])

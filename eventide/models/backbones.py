@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,42 +17,48 @@ from eventide.layers.norm import make_norm, norm_and_relu
 from eventide.layers.position import place_positions, sinusoid_table
 
 
-class PyramidBackbone(nn.Module):
-    """Embedding convolutions, stem blocks at full length, branch blocks that each shorten the sequence.
+@dataclass(frozen=True)
+class Embedding:
+    """Sizes of the first convolutions: features to channels.
 
     `inputs` and `channels` are numbers, or lists of equal length for several input streams that are projected apart
-    and joined.
+    and joined. `position_length` is the length of the table of absolute positions, None where there is none.
     """
+
+    inputs: int | Sequence[int]
+    channels: int | Sequence[int]
+    layers: int
+    kernel: int
+    with_norm: bool
+    position_length: int | None = None
+
+    @property
+    def width(self) -> int:
+        """Channels of the pyramid."""
+        return self.channels if isinstance(self.channels, int) else sum(self.channels)
+
+
+class PyramidBackbone(nn.Module):
+    """Embedding convolutions, stem blocks at full length, branch blocks that each shorten the sequence by `stride`."""
 
     pos_embd: Tensor | None
 
-    def __init__(
-        self,
-        inputs: int | Sequence[int],
-        channels: int | Sequence[int],
-        *,
-        embedding_layers: int,
-        kernel: int,
-        with_norm: bool,
-        stem: Sequence[nn.Module],
-        branch: Sequence[nn.Module],
-        stride: int,
-        position_length: int | None = None,
-    ):
+    def __init__(self, embedding: Embedding, stem: Sequence[nn.Module], branch: Sequence[nn.Module], stride: int):
         super().__init__()
+        inputs, width = embedding.inputs, embedding.width
         self.streams = None if isinstance(inputs, int) else list(inputs)
-        if isinstance(inputs, int) or isinstance(channels, int):
-            width, first = _single(channels), _single(inputs)
-            self.proj = None
-        else:
-            self.proj = nn.ModuleList(Conv(i, o, 1) for i, o in zip(inputs, channels, strict=True))
-            width = first = sum(channels)
-        sizes = [first] + [width] * (embedding_layers - 1)
-        self.embd = nn.ModuleList(Conv(size, width, kernel, bias=not with_norm) for size in sizes[:embedding_layers])
-        self.embd_norm = nn.ModuleList(make_norm(width, with_norm) for _ in range(embedding_layers))
+        self.proj = None
+        first = inputs if isinstance(inputs, int) else sum(inputs)
+        if not isinstance(inputs, int) and not isinstance(embedding.channels, int):
+            self.proj = nn.ModuleList(Conv(i, o, 1) for i, o in zip(inputs, embedding.channels, strict=True))
+            first = width
+        sizes = ([first] + [width] * (embedding.layers - 1))[: embedding.layers]
+        with_norm = embedding.with_norm
+        self.embd = nn.ModuleList(Conv(size, width, embedding.kernel, bias=not with_norm) for size in sizes)
+        self.embd_norm = nn.ModuleList(make_norm(width, with_norm) for _ in sizes)
         self.stem, self.branch, self.stride = nn.ModuleList(stem), nn.ModuleList(branch), stride
-        table = None if position_length is None else sinusoid_table(position_length, width)
-        self.register_buffer("pos_embd", table, persistent=False)
+        length = embedding.position_length
+        self.register_buffer("pos_embd", None if length is None else sinusoid_table(length, width), persistent=False)
 
     def forward(self, x: Tensor, canvas: Canvas, canvas_lengths: Tensor) -> tuple[list[Tensor], list[Canvas]]:
         """`x` (B, T, inputs) -> per level, finest first: (B, T_l, channels) and its canvas."""
@@ -79,39 +86,29 @@ class PyramidBackbone(nn.Module):
         return x
 
 
-def _single(size: int | Sequence[int]) -> int:
-    return size if isinstance(size, int) else sum(size)
-
-
-def conv_backbone(
-    *, channels: int | Sequence[int], arch: tuple[int, int, int], scale_factor: int, **embedding: object
-) -> PyramidBackbone:
+def conv_backbone(embedding: Embedding, arch: tuple[int, int, int], scale_factor: int) -> PyramidBackbone:
     """ActionFormer's convolutional baseline."""
-    width = _single(channels)
-    stem = [ConvBlock(width, stride=1) for _ in range(arch[1])]
-    branch = [ConvBlock(width, stride=scale_factor) for _ in range(arch[2])]
-    return PyramidBackbone(
-        channels=channels, embedding_layers=arch[0], stem=stem, branch=branch, stride=scale_factor, **embedding
-    )  # type: ignore[arg-type]
+    stem = [ConvBlock(embedding.width, stride=1) for _ in range(arch[1])]
+    branch = [ConvBlock(embedding.width, stride=scale_factor) for _ in range(arch[2])]
+    return PyramidBackbone(embedding, stem, branch, scale_factor)
 
 
 def transformer_backbone(
-    *,
-    channels: int | Sequence[int],
+    embedding: Embedding,
     arch: tuple[int, int, int],
     scale_factor: int,
+    *,
     heads: int,
     windows: Sequence[int],
     dropout: float,
     droppath: float,
     use_rel_pe: bool,
-    **embedding: object,
 ) -> PyramidBackbone:
     """ActionFormer's backbone of convolutions and transformer blocks; `windows` has one entry per pyramid level."""
 
     def block(stride: int, window: int) -> TransformerBlock:
         return TransformerBlock(
-            _single(channels),
+            embedding.width,
             heads,
             stride=stride,
             window=window,
@@ -122,6 +119,4 @@ def transformer_backbone(
 
     stem = [block(1, windows[0]) for _ in range(arch[1])]
     branch = [block(scale_factor, window) for window in windows[1:]]
-    return PyramidBackbone(
-        channels=channels, embedding_layers=arch[0], stem=stem, branch=branch, stride=scale_factor, **embedding
-    )  # type: ignore[arg-type]
+    return PyramidBackbone(embedding, stem, branch, scale_factor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,14 +17,28 @@ from eventide.layers.norm import make_norm, norm_and_relu
 from eventide.layers.regularisation import Scale
 
 
-class ConvHead(nn.Module):
-    """`layers` - 1 convolutions with norm and ReLU; subclasses add the last convolution."""
+@dataclass(frozen=True)
+class HeadShape:
+    """Sizes that the heads share; `layers` counts the last convolution too."""
 
-    def __init__(self, inputs: int, channels: int, kernel: int, layers: int, with_norm: bool):
+    inputs: int
+    channels: int
+    kernel: int
+    layers: int
+    with_norm: bool
+
+
+class ConvHead(nn.Module):
+    """All convolutions but the last, each with norm and ReLU; subclasses add the last."""
+
+    def __init__(self, shape: HeadShape):
         super().__init__()
-        sizes = [inputs] + [channels] * (layers - 2)
-        self.head = nn.ModuleList(Conv(size, channels, kernel, bias=not with_norm) for size in sizes[: layers - 1])
-        self.norm = nn.ModuleList(make_norm(channels, with_norm) for _ in range(layers - 1))
+        sizes = ([shape.inputs] + [shape.channels] * shape.layers)[: shape.layers]
+        self.head = nn.ModuleList(
+            Conv(size, shape.channels, shape.kernel, bias=not shape.with_norm) for size in sizes[:-1]
+        )
+        self.norm = nn.ModuleList(make_norm(shape.channels, shape.with_norm) for _ in sizes[:-1])
+        self.last_inputs = sizes[-1]
 
     def trunk(self, x: Tensor, canvas: Canvas) -> Tensor:
         """(B, T, inputs) -> (B, T, channels), zero outside the canvas."""
@@ -40,20 +55,9 @@ class ClassHead(ConvHead):
     examples).
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        channels: int,
-        classes: int,
-        *,
-        kernel: int,
-        layers: int,
-        with_norm: bool,
-        prior_probability: float,
-        empty_classes: Sequence[int] = (),
-    ):
-        super().__init__(inputs, channels, kernel, layers, with_norm)
-        self.cls_head = Conv(channels if layers > 1 else inputs, classes, kernel)
+    def __init__(self, shape: HeadShape, classes: int, *, prior_probability: float, empty_classes: Sequence[int] = ()):
+        super().__init__(shape)
+        self.cls_head = Conv(self.last_inputs, classes, shape.kernel)
         bias = self.cls_head.conv.bias
         with torch.no_grad():
             if prior_probability > 0 and bias is not None:
@@ -71,10 +75,10 @@ class ClassHead(ConvHead):
 class OffsetHead(ConvHead):
     """Distances to the start and the end of the event, in strides of the level, per pyramid point."""
 
-    def __init__(self, inputs: int, channels: int, levels: int, *, kernel: int, layers: int, with_norm: bool):
-        super().__init__(inputs, channels, kernel, layers, with_norm)
+    def __init__(self, shape: HeadShape, levels: int):
+        super().__init__(shape)
         self.scale = nn.ModuleList(Scale() for _ in range(levels))
-        self.offset_head = Conv(channels if layers > 1 else inputs, 2, kernel)
+        self.offset_head = Conv(self.last_inputs, 2, shape.kernel)
 
     def forward(self, levels: JoinedLevels) -> list[Tensor]:
         """Joined levels (B, N, inputs) -> L x (B, T_l, 2), not negative, zero where not valid."""

@@ -1,0 +1,67 @@
+"""Parts that the architectures share, built from a resolved configuration."""
+
+from __future__ import annotations
+
+from eventide.config import Config
+from eventide.layers.canvas import CanvasRule
+from eventide.models.backbones import Embedding, PyramidBackbone, conv_backbone, transformer_backbone
+from eventide.models.necks import IdentityNeck, PyramidNeck
+
+
+def backbone_width(config: Config) -> int:
+    """Channels of the pyramid."""
+    channels = config.model.backbone.n_embd
+    return channels if isinstance(channels, int) else sum(channels)
+
+
+def build_backbone(config: Config) -> PyramidBackbone:
+    """The backbone that `model.backbone_type` names."""
+    settings = config.model.backbone
+    with_positions = settings.use_abs_pe and config.model.backbone_type != "conv"
+    embedding = Embedding(
+        inputs=config.dataset.input_dim,
+        channels=settings.n_embd,
+        layers=settings.arch[0],
+        kernel=settings.embd_kernel_size,
+        with_norm=settings.embd_with_ln,
+        position_length=settings.max_len if with_positions else None,
+    )
+    if config.model.backbone_type == "conv":
+        return conv_backbone(embedding, settings.arch, settings.scale_factor)
+    return transformer_backbone(
+        embedding,
+        settings.arch,
+        settings.scale_factor,
+        heads=settings.n_head,
+        windows=_windows(config),
+        dropout=config.train_cfg.dropout,
+        droppath=config.train_cfg.droppath,
+        use_rel_pe=settings.use_rel_pe,
+    )
+
+
+def build_neck(config: Config, levels: int) -> IdentityNeck | PyramidNeck:
+    """The neck that `model.fpn_type` names."""
+    model = config.model
+    width = backbone_width(config)
+    if model.fpn_type == "identity":
+        return IdentityNeck(levels, model.fpn_dim or width, model.fpn_with_ln)
+    return PyramidNeck(levels, width, model.fpn_dim or width, model.fpn_with_ln, model.backbone.scale_factor)
+
+
+def build_canvas_rule(config: Config) -> CanvasRule:
+    """How long the canvas of a sequence is."""
+    settings, model = config.model.backbone, config.model
+    strides = [settings.scale_factor**level for level in range(settings.arch[2] + 1)]
+    # The published code pairs windows with the strides from the start level on; kept, since its checkpoints were
+    # padded that way.
+    published = zip(strides[model.fpn_start_level :], _windows(config), strict=False)
+    divisor = max(stride * (window // 2) * 2 if window > 1 else stride for stride, window in published)
+    reach = max(model.head_kernel_size // 2, settings.embd_kernel_size // 2, 1)
+    return CanvasRule(settings.padding, config.dataset.max_seq_len or 1, divisor, reach * strides[-1])
+
+
+def _windows(config: Config) -> list[int]:
+    settings = config.model.backbone
+    windows = settings.mha_win_size
+    return [windows] * (settings.arch[2] + 1) if isinstance(windows, int) else list(windows)
