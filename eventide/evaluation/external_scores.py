@@ -84,7 +84,7 @@ def _problem(values: Any, num_classes: int | None) -> str | None:
     if not plain or len(values) == 0:
         return "a list of numbers, one per class, is needed"
     if num_classes is not None and len(values) != num_classes:
-        return f"{len(values)} scores, but the model's labels are {num_classes}"
+        return f"{len(values)} scores, but there are {num_classes} classes"
     numbers = np.asarray(values, dtype=np.float64)
     if not np.isfinite(numbers).all() or numbers.min() < 0:
         return "scores must be finite and not negative (probabilities)"

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from eventide.evaluation.events import GroundTruth, Predictions, match_classes
+from eventide.ops.compiled import compiled
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _short(keys: np.ndarray, num_keys: int) -> np.ndarray:
     return keys.astype(np.uint16) if num_keys <= 2**16 else keys
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _match(segments, cells, truth, cell_offsets, thresholds, top_k):  # type: ignore[no-untyped-def]
     """Verdicts (M, K) of predictions (M, 2) in order, and whether each event (G, K, J) is reached by the top k * n.
 
@@ -230,7 +230,7 @@ def _match(segments, cells, truth, cell_offsets, thresholds, top_k):  # type: ig
     return true_positive, reached
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _average_precisions(true_positive, class_offsets, num_truth):  # type: ignore[no-untyped-def]
     """Interpolated AP (K, C) from verdicts (M, K): each true positive adds 1 / events times the best precision from
     there on.

@@ -15,7 +15,8 @@ import math
 from typing import Literal
 
 import numpy as np
-from numba import njit
+
+from eventide.ops.compiled import compiled
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -158,7 +159,7 @@ def _hard(
     return kept, scores[kept]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _overlap(start, end, length, other_start, other_end, other_length, use_diou):  # type: ignore[no-untyped-def]
     """Overlap of two segments (float32); lengths come with their offset. 0 where they do not touch."""
     inter = min(end, other_end) - max(start, other_start)
@@ -172,7 +173,7 @@ def _overlap(start, end, length, other_start, other_end, other_length, use_diou)
     return overlap
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _soft_select(starts, ends, scores, ids, offsets, widths, floors, max_kept, use_diou):  # type: ignore[no-untyped-def]
     """Gaussian soft-NMS of groups that lie one after another in the (N,) arrays, which are overwritten.
 
@@ -212,7 +213,7 @@ def _soft_select(starts, ends, scores, ids, offsets, widths, floors, max_kept, u
     return kept[:num_kept], kept_scores[:num_kept]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _decay(starts, ends, lengths, scores, ids, position, stop, start, end, length, width, floor, use_diou):  # type: ignore[no-untyped-def]
     """Lower the scores at [position, stop) that overlap the segment; the new stop and where the best score is now."""
     best, best_score = position, np.float32(-np.inf)
@@ -233,7 +234,7 @@ def _decay(starts, ends, lengths, scores, ids, position, stop, start, end, lengt
     return stop, best
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _hard_select(starts, ends, ids, groups, num_groups, threshold, max_kept, use_diou):  # type: ignore[no-untyped-def]
     """Greedy NMS of candidates (N,) in falling order: one stays if no kept one of its group overlaps it that much."""
     lengths = ends - starts + LENGTH_OFFSET
@@ -262,7 +263,7 @@ def _hard_select(starts, ends, ids, groups, num_groups, threshold, max_kept, use
     return kept[:num_kept]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _vote(kept, segments, scores, threshold):  # type: ignore[no-untyped-def]
     """Mean of the candidates (N, 2) around each kept segment (M, 2), weighted by score times overlap.
 

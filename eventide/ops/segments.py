@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from eventide.ops.compiled import compiled
 
 
 def segment_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -31,7 +32,7 @@ def unique_segments(segments: np.ndarray, label_ids: np.ndarray, tolerance: floa
     return _drop_repeats(segments, label_ids, long_enough, tolerance)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _drop_repeats(segments, label_ids, keep, tolerance):  # type: ignore[no-untyped-def]
     for i in range(len(segments)):
         for j in range(i):

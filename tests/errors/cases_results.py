@@ -240,7 +240,7 @@ CASES = [
         "external scores: too few classes",
         "gave external scores of another number of classes",
         fused("scores.json", {"a": [0.1, 0.2, 0.7]}),
-        "3 scores, but the model's labels are 2",
+        "3 scores, but there are 2 classes",
         1,
     ),
     ErrorCase(
