@@ -8,6 +8,7 @@ and its C++ NMS is built (with its own flags) into a cache folder outside the pr
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -150,7 +151,9 @@ def report(comparisons: Sequence[Comparison], json_path: str | None = None, **ex
     where = machine()
     print("measured on: " + ", ".join(f"{key} {value}" for key, value in where.items()))
     for key, value in extra.items():
-        print(f"{key}: {value}")
+        print(f"{key}: {value}" if not isinstance(value, dict) else f"{key}:")
+        for name, part in value.items() if isinstance(value, dict) else ():
+            print(f"  {name}: {part:.3g}" if isinstance(part, float) else f"  {name}: {part}")
     if json_path:
         content = {"comparisons": [asdict(comparison) for comparison in comparisons], "machine": where, **extra}
         Path(json_path).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
@@ -177,6 +180,11 @@ def load_published(path: str | Path) -> Path:
     _build_published_nms(source)
     warnings.filterwarnings("ignore", module=r"libs\..*")
     return checkout
+
+
+def published_module(name: str) -> Any:
+    """A module of the published code, such as `libs.utils`, after `load_published`."""
+    return importlib.import_module(name)
 
 
 def _build_published_nms(source: Path) -> None:

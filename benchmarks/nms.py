@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-from benchmarks.common import Comparison, Work, arguments, compare, load_published, report
+from benchmarks.common import Comparison, Work, arguments, compare, load_published, published_module, report
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -44,13 +44,12 @@ def ours(data: Arrays, most: int, multiclass: bool, soft: bool, voting: float) -
 
 def theirs(data: Arrays, most: int, multiclass: bool, soft: bool, voting: float) -> Arrays:
     import torch
-    from libs.utils import batched_nms
 
-    found = batched_nms(
+    found = published_module("libs.utils").batched_nms(
         *(torch.from_numpy(array) for array in data), 0.1, 0.001, most, use_soft_nms=soft, multiclass=multiclass,
         sigma=0.5, voting_thresh=voting,
     )  # fmt: skip
-    return tuple(tensor.numpy() for tensor in found)  # type: ignore[return-value]
+    return found[0].numpy(), found[1].numpy(), found[2].numpy()
 
 
 def largest_difference(mine: Arrays, other: Arrays) -> float:
@@ -85,7 +84,7 @@ def main() -> None:
         comparisons.append(compare(label, mine, other, options.runs, target))
         if options.published:
             differences[label] = largest_difference(ours(inputs, *settings), theirs(inputs, *settings))
-    report(comparisons, options.json, largest_difference=differences)
+    report(comparisons, options.json, **{"largest difference of segments (grid) and scores": differences})
 
 
 if __name__ == "__main__":

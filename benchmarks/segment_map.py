@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import arguments, compare, load_published, report, seconds, timed
+from benchmarks.common import arguments, compare, load_published, published_module, report, seconds, timed
 from eventide.evaluation.events import GroundTruth, Predictions
 
 THRESHOLDS = np.linspace(0.3, 0.7, 5)
@@ -58,9 +58,9 @@ def results(annotations: dict[str, Any], number: int, classes: int, seed: int = 
 
 def published(annotation_file: Path, predictions: Predictions) -> Any:
     """A call of the published evaluator, its ground truth already read; gives mAP, average mAP and recall."""
-    from libs.utils import ANETdetection
-
-    evaluator = ANETdetection(str(annotation_file), "validation", tiou_thresholds=THRESHOLDS, num_workers=1)
+    evaluator = published_module("libs.utils").ANETdetection(
+        str(annotation_file), "validation", tiou_thresholds=THRESHOLDS, num_workers=1
+    )
     columns = {
         "video-id": [predictions.recordings[i] for i in predictions.recording_index],
         "t-start": predictions.segments[:, 0],
