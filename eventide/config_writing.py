@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from eventide.config import Config
 from eventide.config_schema import expected, fields, section_class
-from eventide.config_yaml import Key, Origin
+from eventide.config_yaml import Key, Origin, dump_yaml
 
 _BASE = "Configuration file to inherit from, relative to this one; what stands here is laid over it."
 
@@ -23,13 +21,12 @@ def json_schema() -> dict[str, Any]:
 
 def config_to_yaml(config: Config) -> str:
     """A configuration as YAML that `load_config` reads back to an equal one."""
-    return yaml.safe_dump(_escaped(config.model_dump(mode="json")), sort_keys=False, width=120, allow_unicode=True)
+    return dump_yaml(config.model_dump(mode="json"))
 
 
 def value_to_yaml(value: Any) -> str:
     """One value as YAML on one line."""
-    text = yaml.safe_dump(_escaped(value), default_flow_style=True, width=10**6, allow_unicode=True)
-    return text.removesuffix("...\n").strip()
+    return dump_yaml(value, one_line=True).removesuffix("...\n").strip()
 
 
 def commented_yaml(config: Config, origins: Mapping[Key, Origin]) -> str:
@@ -80,11 +77,3 @@ def look_up(values: Any, path: tuple[str | int, ...]) -> tuple[Any, bool]:
             return None, False
         values = values[name]
     return values, True
-
-
-def _escaped(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_escaped(item) for item in value]
-    return value.replace("${", "$${") if isinstance(value, str) else value

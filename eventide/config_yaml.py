@@ -134,8 +134,37 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - the name and form that PyYAML reads
 
 
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around texts that PyYAML's reader or ours would take for something else."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Texts of several lines stay on one, as `"a\\nb"`."""
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if "\n" in data else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
 for _kind, _pattern in _SCALARS.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _pattern, None)
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _pattern, None)
+
+
+def dump_yaml(value: Any, one_line: bool = False) -> str:
+    """Plain values as YAML that `parse_yaml` reads back to equal ones, in block form or on one line."""
+    form: dict[str, Any] = {"default_flow_style": one_line, "width": 10**6 if one_line else 120, "sort_keys": False}
+    text: str = yaml.dump(_escaped(value), Dumper=_Dumper, allow_unicode=True, **form)
+    if any(line_break in text for line_break in "\x85\u2028\u2029"):  # a reader would take them for new lines
+        return str(yaml.dump(_escaped(value), Dumper=_Dumper, **form))
+    return text
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(item) for item in value]
+    return value.replace("${", "$${") if isinstance(value, str) else value
 
 
 def read_text(path: Path) -> str:

@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventide.config_loading import config_to_yaml, load_config
+from eventide.config_loading import config_to_yaml, load_config, load_config_with_origins
 from eventide.config_schema import fields, section_class
+from eventide.config_writing import commented_yaml
 from eventide.config_yaml import ConfigError, parse_yaml
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
@@ -41,18 +42,19 @@ values = st.recursive(
 
 def load(path: Path, overrides: list[str]) -> None:
     """Load, and check what must hold: a round trip, or a message of printable lines that name the file or --set."""
-    config, problems = None, []
+    loaded, problems = None, []
     try:
-        config = load_config(path, overrides)
+        loaded = load_config_with_origins(path, overrides)
     except ConfigError as error:
         problems = error.problems
-    if config is None:
+    if loaded is None:
         assert problems
         assert all(problem.where == "--set" or problem.where.startswith(str(path.parent)) for problem in problems)
         return
     written = path.with_suffix(".again")
-    written.write_text(config_to_yaml(config), encoding="utf-8")
-    assert load_config(written) == config
+    for text in (config_to_yaml(loaded.config), commented_yaml(loaded.config, loaded.origins)):
+        written.write_text(text, encoding="utf-8")
+        assert load_config(written) == loaded.config
 
 
 @pytest.fixture

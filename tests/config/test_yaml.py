@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eventide.config_yaml import (
     ConfigError,
@@ -12,6 +14,7 @@ from eventide.config_yaml import (
     Origin,
     Problem,
     dotted,
+    dump_yaml,
     expand,
     parse_value,
     parse_yaml,
@@ -177,3 +180,19 @@ def test_origin_names_its_variables() -> None:
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path) -> None:
     (tmp_path / "f.yaml").write_bytes(b"\xef\xbb\xbfa: 1")
     assert read_text(tmp_path / "f.yaml") == "a: 1"
+
+
+@given(
+    st.recursive(
+        st.text(max_size=6)
+        | st.text("0123456789.eE+-_xo:", max_size=6)
+        | st.sampled_from(["${A}", "$${", "yes", "~", "1e4", "08", "a\nb"]),
+        lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text("ab1e4", min_size=1), below, max_size=3),
+        max_leaves=6,
+    ),
+    st.booleans(),
+)
+def test_what_is_written_is_read_back(value: Any, one_line: bool) -> None:
+    text = dump_yaml(value, one_line)
+    assert parse_value(text) == value
+    assert not one_line or text.removesuffix("...\n").strip("\n").count("\n") == 0
