@@ -11,6 +11,7 @@ import torch
 
 from eventide.engine.files import write_atomically
 from eventide.engine.model_file import StoredModel, stored_config
+from eventide.engine.safe_loading import load_tensors
 from eventide.types import EventideError
 
 FORMAT = "eventide-checkpoint-1"
@@ -48,13 +49,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise EventideError(f"there is no checkpoint at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler meets in a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EventideError(
-            f"{path} cannot be read as a checkpoint, it is damaged, cut off or holds code: {reason}"
-        ) from None
+    content = load_tensors(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         hint = ""
         if isinstance(content, dict) and ("state_dict_ema" in content or "state_dict" in content):

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from eventide.config import Config
 from eventide.engine.model_file import StoredModel
+from eventide.engine.safe_loading import load_tensors
 from eventide.engine.weights import describe_model, load_weights
 from eventide.models import build
 from eventide.types import EventideError, UsageError
@@ -68,18 +68,7 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise UsageError(f"there is no checkpoint at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler meets in a damaged file
-        reason = str(error)
-        if "weights_only" in reason or "Unsupported" in reason or "GLOBAL" in reason:
-            raise EventideError(
-                f"{path} holds Python objects other than tensors, which could run code; it is not loaded. Save its "
-                "state_dict and state_dict_ema alone, as plain dictionaries of tensors"
-            ) from None
-        first = reason.splitlines()[0] if reason else type(error).__name__
-        raise EventideError(f"{path} cannot be read as a checkpoint, it is damaged or cut off: {first}") from None
-    return _named_tensors(path, content, key)
+    return _named_tensors(path, load_tensors(path), key)
 
 
 def _named_tensors(path: Path, content: Any, key: str) -> dict[str, Tensor]:

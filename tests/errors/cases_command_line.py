@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
-from tests.errors.error_case import ErrorCase, run_cli
+import contextlib
+import io
+import os
+from pathlib import Path
+from unittest import mock
+
+from tests.engine.making import tiny_config, write_config, write_data
+from tests.errors.error_case import CommandLineError, ErrorCase, run_cli
 
 
 def case(label: str, how: str, words: list[str], message: str) -> ErrorCase:
     return ErrorCase(label, how, lambda folder: run_cli(words, folder), message, 2)
 
 
+def train(folder: Path, *words: str) -> None:
+    """`python train.py tiny.yaml WORDS` in this process, with data that is there."""
+    from eventide.cli import make_app, run
+    from eventide.cli.train import train as command
+
+    write_data(folder)
+    app = make_app("train.py", "Train a model.")
+    app.default(command)
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+        code = run(app, [str(write_config(folder, tiny_config(folder))), *words])
+    if code:
+        raise CommandLineError(errors.getvalue().removeprefix("error: ").strip(), code)
+
+
+def output_exists(folder: Path) -> None:
+    (folder / "r.json").write_text("{}")
+    run_cli([*PREDICT, "--features", "."], folder)
+
+
+def run_exists(folder: Path) -> None:
+    (folder / "runs" / "tiny").mkdir(parents=True)
+    (folder / "runs" / "tiny" / "config.yaml").write_text("")
+    train(folder)
+
+
+def torchrun(folder: Path) -> None:
+    with mock.patch.dict(os.environ, {"RANK": "0", "WORLD_SIZE": "2"}):
+        train(folder)
+
+
+PREDICT = ["predict", "--checkpoint", "model.safetensors", "--output", "r.json"]
 FILES = ["--predictions", "results.json", "--annotations", "truth.json", "--split", "test"]
 
 CASES: list[ErrorCase] = [
@@ -39,4 +78,28 @@ CASES: list[ErrorCase] = [
         ["eval", *FILES, "--protocol", "coco"],
         r"Choose from: \"thumos\", \"activitynet\", \"epic\", \"ego4d\"",
     ),
+    case("no source", "predicted from nothing", PREDICT, r"either --features DIR or --config FILE --split NAME"),
+    case(
+        "two sources",
+        "predicted from a folder and a split",
+        [*PREDICT, "--features", ".", "--config", "c.yaml", "--split", "test"],
+        r"not both",
+    ),
+    case("no split", "left out --split", [*PREDICT, "--config", "c.yaml"], r"--config and --split belong together"),
+    case("no folder", "predicted from no folder", [*PREDICT, "--features", "xyz"], r"--features xyz: there is no such"),
+    case("zero rate", "gave a rate of 0", [*PREDICT, "--features", ".", "--fps", "0"], r"--fps 0\.0: give a number"),
+    case("zero batch", "gave a batch of 0", [*PREDICT, "--features", ".", "--batch-size", "0"], r"give 1 or more"),
+    ErrorCase(
+        "output exists", "named an output file that exists", output_exists, r"r\.json exists already.*--force", 2
+    ),
+    case(
+        "import, ending",
+        "gave a model file the wrong ending",
+        ["import-actionformer", "c.yaml", "e.pth.tar", "model.pt"],
+        r"must end in \.safetensors",
+    ),
+    ErrorCase("run exists", "trained into the folder of a run", run_exists, r"already holds a run.*--resume auto", 2),
+    ErrorCase("run name", "named a run like a path", lambda f: train(f, "--output", "a/b"), r"give a plain name", 2),
+    ErrorCase("print never", "printed every 0 steps", lambda f: train(f, "--print-freq", "0"), r"give 1 or more", 2),
+    ErrorCase("torchrun", "started train.py with torchrun", torchrun, r"not available yet.*without torchrun", 2),
 ]

@@ -1,0 +1,36 @@
+"""Reading what torch.save wrote without ever running code that is in it."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eventide.types import EventideError
+
+
+def load_tensors(path: Path) -> Any:
+    """Content of a file that torch.save wrote, tensors on the CPU; only tensors and plain containers are accepted.
+
+    Raises:
+        EventideError: it holds other objects, or it is damaged or no such file at all.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" in str(error) or "Unsupported" in str(error):
+            raise EventideError(
+                f"{path} holds Python objects other than tensors, which could run code; it is not loaded. Save its "
+                "state_dict alone, a plain dictionary of tensors"
+            ) from None
+        raise _damaged(path, error) from None
+    except Exception as error:  # torch raises whatever it meets in a damaged file
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> EventideError:
+    lines = str(error).splitlines()
+    reason = lines[0].strip() if lines else type(error).__name__
+    return EventideError(f"{path} cannot be read as a checkpoint, it is damaged or cut off: {reason[:200]}")
