@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -129,6 +131,20 @@ def _unless_lost_connection(kind: type[BaseException], error: BaseException, tra
         sys.__excepthook__(kind, error, trace)
 
 
+@contextmanager
+def _same_child_handler() -> Iterator[None]:
+    """Keep PyTorch from installing its handler of SIGCHLD.
+
+    That one raises an error in whatever code runs at the moment a loader process is killed; without it, the loader
+    notices the loss by itself, some seconds later, where it can be told apart.
+    """
+    main = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+    before = signal.getsignal(signal.SIGCHLD) if main else None
+    yield
+    if main:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+
+
 def _batches(dataset: SegmentDataset, places: Iterator[list[Place]], num_workers: int) -> Iterator[Batch]:
     loader = _BatchLoader(dataset)
     if num_workers == 0:
@@ -145,12 +161,14 @@ def _batches(dataset: SegmentDataset, places: Iterator[list[Place]], num_workers
         # The loader draws a base seed, which nothing here uses: from this generator, so that the global one stays put.
         generator=torch.Generator().manual_seed(0),
     )
-    stream = iter(processes)
+    with _same_child_handler():
+        stream = iter(processes)
     try:
         for batch in stream:
             yield _checked(batch)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
+        # PyTorch names its dead process; one that died while it handed over a batch shows as a lost connection.
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise EventideError(
             "a loader process was killed, probably because memory ran out; lower loader.num_workers or set it to 0"

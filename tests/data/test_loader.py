@@ -207,6 +207,7 @@ def test_ctrl_c_shows_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_a_clear_message(dataset: SegmentDataset) -> None:
     before = set(multiprocessing.active_children())
     batches = stream(dataset, workers=1)
