@@ -6,7 +6,8 @@ release the GIL; nothing is compiled when the package is installed.
 
 Where the published kernel suppresses every class to its end and then keeps the best `max_seg_num`, this one takes the
 best candidate of all classes at each turn and stops when it has enough: a candidate's score never rises, so later turns
-could not enter the result.
+could not enter the result. Hard NMS visits equal scores by class and index, on every machine (the published one leaves
+their order to a sort that is not stable).
 """
 
 from __future__ import annotations
