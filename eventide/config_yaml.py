@@ -15,10 +15,11 @@ from eventide.types import UsageError
 
 Key = tuple[str | int, ...]  # the way to a value: section names, then list positions
 
-MAX_BYTES = 200_000  # far above any real configuration: a larger file is a mistake
+MAX_BYTES = 100_000  # far above any real configuration: a larger file is a mistake
 MAX_NODES = 20_000  # values after aliases are followed: stops files that grow without end
 MAX_DEPTH = 20
 MAX_BASES = 20
+MAX_LINES = 60  # of a message
 
 _VARIABLE = re.compile(r"\$\$(?=\{)|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
 _SCALARS = {  # the number and truth forms that people write; unlike YAML 1.1, 1e-4 is a number and 1:30 is text
@@ -63,8 +64,11 @@ class ConfigError(UsageError):
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = list(dict.fromkeys(problems))
         lines = [str(problem) for problem in self.problems]
-        many = f"{len(lines)} problems in the configuration:\n  " if len(lines) > 1 else ""
-        super().__init__(many + "\n  ".join(lines))
+        if len(lines) > 1:
+            lines.insert(0, f"{len(lines)} problems in the configuration:")
+        if len(lines) > MAX_LINES:
+            lines[MAX_LINES:] = ["..."]
+        super().__init__("\n  ".join(lines))
 
 
 @dataclass
@@ -222,6 +226,20 @@ class _TooLargeError(Exception):
     pass
 
 
+def _limit(nodes: int, depth: int) -> None:
+    if nodes > MAX_NODES:
+        raise _TooLargeError(f"holds more than {MAX_NODES} values, too many for a configuration file")
+    if depth > MAX_DEPTH:
+        raise _TooLargeError(f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _check_size(text: str) -> None:
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        _limit(count // 2, depth)  # about two events for each value
+
+
 class _Reader:
     """Turns YAML nodes into plain values and collects origins and problems on the way."""
 
@@ -232,22 +250,19 @@ class _Reader:
         self.nodes = 0
 
     def compose(self, text: str) -> yaml.Node | None:
+        """The root node of a text, None where there is none; what is wrong with it goes to `problems`."""
         try:
-            loader = _Loader(text)
+            _check_size(text)  # before nodes are made: their making is recursive, and slow for deep texts
+            return _Loader(text).get_single_node()
         except yaml.reader.ReaderError:
             self.problems.append(Problem(self.name, "", "is not a text file (it holds control characters)"))
-            return None
-        try:
-            return loader.get_single_node()
+        except _TooLargeError as error:
+            self.problems.append(Problem(self.name, "", str(error)))
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             where = f"{self.name}:{mark.line + 1}" if mark else self.name
             parts = (error.context if (error.problem or "").startswith("but") else "", error.problem)
             self.problems.append(Problem(where, "", f"not valid YAML: {', '.join(part for part in parts if part)}"))
-        except RecursionError:
-            self.problems.append(Problem(self.name, "", f"nested deeper than {MAX_DEPTH} levels"))
-        finally:
-            loader.dispose()
         return None
 
     def where(self, node: yaml.Node) -> str:
@@ -266,10 +281,7 @@ class _Reader:
 
     def _value(self, node: yaml.Node, key: Key) -> Any:
         self.nodes += 1
-        if self.nodes > MAX_NODES:
-            raise _TooLargeError(f"holds more than {MAX_NODES} values, too many for a configuration file")
-        if len(key) > MAX_DEPTH:
-            raise _TooLargeError(f"nested deeper than {MAX_DEPTH} levels")
+        _limit(self.nodes, len(key))
         if isinstance(node, yaml.MappingNode) and node.tag.endswith(":map"):
             return self._mapping(node, key)
         if isinstance(node, yaml.SequenceNode) and node.tag.endswith(":seq"):

@@ -173,6 +173,12 @@ def test_one_problem_is_one_line_and_several_are_a_list() -> None:
     ]
 
 
+def test_a_message_has_an_end() -> None:
+    message = str(ConfigError([Problem(f"f.yaml:{line}", "a", "is wrong") for line in range(1000)]))
+    assert message.startswith("1000 problems in the configuration:\n")
+    assert message.count("\n") == 60
+
+
 def test_origin_names_its_variables() -> None:
     assert str(Origin("f.yaml:3", inherited=True, variables=("A", "B"))) == "base f.yaml:3 ($A, $B)"
 
