@@ -59,16 +59,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def load_config_with_origins(path: str | Path, overrides: Sequence[str] = ()) -> LoadedConfig:
     """As `load_config`, with the origin of every value; notices are returned and not logged."""
     reading = _Reading()
-    document = reading.chain(Path(path))
-    for override in overrides:
-        reading.override(document, override)
-    config, wrong = reading.validate(document)
-    if config is not None:
-        reading.check(config, document, wrong, str(path))
-    if reading.problems or config is None:
-        raise ConfigError(sorted(reading.problems, key=_by_line))
-    resolved = config.resolve()
-    return LoadedConfig(resolved, _origins(config, resolved, document), reading.notices)
+    return reading.finish(reading.chain(Path(path)), overrides, str(path))
+
+
+def override_config(config: Config, overrides: Sequence[str], name: str) -> Config:
+    """A resolved configuration, such as a model's, with `overrides` ("a.b=c") on top; messages call it `name`.
+
+    Raises:
+        ConfigError: an override is wrong, or contradicts the rest.
+    """
+    return _Reading().finish(Document(config.model_dump(mode="json")), overrides, name).config
 
 
 class _Reading:
@@ -80,6 +80,18 @@ class _Reading:
 
     def report(self, where: str, key: str, message: str) -> None:
         self.problems.append(Problem(where, key, message))
+
+    def finish(self, document: Document, overrides: Sequence[str], name: str) -> LoadedConfig:
+        """The configuration of a document with overrides on top; raises what was wrong in this and earlier steps."""
+        for override in overrides:
+            self.override(document, override)
+        config, wrong = self.validate(document)
+        if config is not None:
+            self.check(config, document, wrong, name)
+        if self.problems or config is None:
+            raise ConfigError(sorted(self.problems, key=_by_line))
+        resolved = config.resolve()
+        return LoadedConfig(resolved, _origins(config, resolved, document), self.notices)
 
     def chain(self, path: Path) -> Document:
         """A file and the files that it inherits from, merged: the file itself on top."""

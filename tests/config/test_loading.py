@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eventide.config import Config, default_ranges
-from eventide.config_loading import config_to_yaml, load_config, load_config_with_origins
+from eventide.config_loading import config_to_yaml, load_config, load_config_with_origins, override_config
 from eventide.config_yaml import ConfigError
 from eventide.types import UsageError
 
@@ -195,6 +195,18 @@ def test_later_overrides_win_and_merge_into_sections(tmp_path: Path) -> None:
 )
 def test_wrong_override(tmp_path: Path, override: str, message: str) -> None:
     assert message in problems_of(write(tmp_path, "seed: 1"), override)[0]
+
+
+def test_overriding_a_configuration_at_hand() -> None:
+    config = Config().resolve()
+    assert override_config(config, [], "model") == config
+    changed = override_config(config, ["test_cfg.max_seg_num=7"], "model")
+    assert changed.test_cfg.max_seg_num == 7
+    assert changed.model_copy(update={"test_cfg": config.test_cfg}) == config
+    with pytest.raises(ConfigError, match=r"^--set: test_cfg\.max_seg: unknown key; did you mean test_cfg.max_seg_num"):
+        override_config(config, ["test_cfg.max_seg=7"], "model")
+    with pytest.raises(ConfigError, match=r"^--set: model.backbone.arch: has 6 rows|regression_range: has 6 rows"):
+        override_config(config, ["model.backbone={arch: [2, 2, 4], mha_win_size: -1}"], "best.safetensors")
 
 
 # --- problems -----------------------------------------------------------------------------------------------------
