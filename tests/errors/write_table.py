@@ -5,8 +5,10 @@ Every case is run, so the document holds what Eventide says today. A test fails 
 
 from __future__ import annotations
 
+import contextlib
 import html
 import importlib
+import io
 import tempfile
 from pathlib import Path
 
@@ -50,7 +52,9 @@ def document() -> str:
         ]
         for case in cases:
             with tempfile.TemporaryDirectory() as folder:
-                outcome = outcome_of(case, Path(folder).resolve())
+                # what commands print on the way is no part of the message
+                with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                    outcome = outcome_of(case, Path(folder).resolve())
             lines.append(f"| {case.how} | {as_cell(outcome.message)} | {outcome.exit_code} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
