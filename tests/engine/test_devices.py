@@ -1,0 +1,66 @@
+"""Devices and precision, and that a launcher is noticed."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import pytest
+import torch
+
+from eventide.engine.devices import choose_precision, make_fabric, pick_device, refuse_launchers
+from eventide.types import UsageError
+
+
+@pytest.mark.parametrize(
+    ("label", "environment", "refused"),
+    [
+        ("plain", {}, False),
+        ("a cluster's job of one", {"SLURM_NTASKS": "1", "WORLD_SIZE": "1"}, False),
+        ("torchrun", {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "x"}, True),
+        ("several", {"WORLD_SIZE": "4"}, True),
+    ],
+)
+def test_launchers(label: str, environment: dict[str, str], refused: bool) -> None:
+    if not refused:
+        refuse_launchers(environment)
+        return
+    with pytest.raises(UsageError, match="not available yet"):
+        refuse_launchers(environment)
+
+
+def test_cpu_is_there() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "cuda:64"])
+def test_a_device_that_is_not_there(name: str) -> None:
+    with pytest.raises(UsageError, match=f"device {name} is not there"):
+        pick_device(name)
+
+
+@pytest.mark.parametrize(
+    ("label", "device", "supported", "precision", "sentence"),
+    [
+        ("CPU with bfloat16", "cpu", True, "bf16-mixed", "bfloat16"),
+        ("CPU without", "cpu", False, "32-true", "--amp has no effect"),
+        ("new GPU", "cuda", True, "bf16-mixed", "bfloat16"),
+        ("old GPU", "cuda", False, "16-mixed", "float16 with loss scaling"),
+        ("MPS", "mps", True, "32-true", "--amp has no effect"),
+    ],
+)
+def test_precision(label: str, device: str, supported: bool, precision: str, sentence: str) -> None:
+    with (
+        mock.patch("torch.ops.mkldnn._is_mkldnn_bf16_supported", return_value=supported),
+        mock.patch("torch.cuda.is_bf16_supported", return_value=supported),
+    ):
+        chosen, said = choose_precision(torch.device(device), amp=True)
+    assert chosen == precision
+    assert sentence in said
+    assert choose_precision(torch.device(device), amp=False) == ("32-true", "")
+
+
+def test_a_plain_process_stays_one_whatever_a_cluster_says() -> None:
+    with mock.patch.dict("os.environ", {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "x"}):
+        fabric, scaler = make_fabric(torch.device("cpu"), "32-true")
+    assert (fabric.world_size, fabric.global_rank, scaler) == (1, 0, None)
