@@ -12,7 +12,7 @@ import io
 import tempfile
 from pathlib import Path
 
-from tests.errors.error_case import ErrorCase, outcome_of
+from tests.errors.error_case import ErrorCase, Outcome, outcome_of
 
 FOLDER = Path(__file__).resolve().parent
 DOCUMENT = FOLDER.parent.parent / "docs" / "errors.md"
@@ -51,13 +51,21 @@ def document() -> str:
             "| --- | --- | --- |",
         ]
         for case in cases:
-            with tempfile.TemporaryDirectory() as folder:
-                # what commands print on the way is no part of the message
-                with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                    outcome = outcome_of(case, Path(folder).resolve())
+            outcome = quiet_outcome(case)
             lines.append(f"| {case.how} | {as_cell(outcome.message)} | {outcome.exit_code} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def quiet_outcome(case: ErrorCase) -> Outcome:
+    """What the user sees at the end; what commands print on the way is no part of it."""
+    silence = io.StringIO()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.redirect_stdout(silence),
+        contextlib.redirect_stderr(silence),
+    ):
+        return outcome_of(case, Path(folder).resolve())
 
 
 def as_cell(message: str) -> str:
