@@ -72,6 +72,8 @@ class CanvasRule:
         the margin under published padding.
         """
         x = features.transpose(1, 2)
+        if mask is not None:  # whatever a caller left in the padding must not reach a convolution, NaN included
+            x = x.masked_fill(~mask.unsqueeze(-1), 0.0)
         batch, length, _ = x.shape
         if self.padding == "own":
             lengths = _lengths(mask, batch, length, x.device)
