@@ -1,0 +1,149 @@
+"""`eventide predict`: folders and splits, rates and durations, files that it writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from eventide.engine.model_file import save_model
+from tests.engine.making import tiny_config, write_config, write_data
+from tests.engine.test_predict import stored
+from tests.errors.error_case import CommandLineError, run_cli
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Data, an untrained model and its configuration."""
+    write_data(tmp_path)
+    config = tiny_config(tmp_path)
+    save_model(tmp_path / "model.safetensors", stored(config, fps=10.0))
+    write_config(tmp_path, config)
+    return tmp_path
+
+
+def predict(folder: Path, *words: object, output: str = "r.json") -> dict[str, list[dict[str, Any]]]:
+    """The results of `eventide predict` with these words."""
+    said = run_cli(["predict", "--checkpoint", "model.safetensors", "--output", output, *map(str, words)], folder)
+    assert f"wrote {output}" in said
+    return json.loads((folder / output).read_text())["results"]
+
+
+def flat(results: dict[str, list[dict[str, Any]]]) -> np.ndarray:
+    """All segments and scores, recording by recording."""
+    return np.array([[*item["segment"], item["score"]] for name in sorted(results) for item in results[name]])
+
+
+def test_a_folder_with_annotations_gives_what_the_splits_give(folder: Path) -> None:
+    words = ["--features", "data/features", "--annotations", "data/annotations.json"]
+    of_folder = predict(folder, *words)
+    assert sorted(of_folder) == [f"rec{index}" for index in range(8)]
+    of_splits = {}
+    for split in ("training", "VALIDATION"):
+        of_splits.update(predict(folder, "--config", "tiny.yaml", "--split", split, output=f"{split}.json"))
+    np.testing.assert_allclose(flat(of_folder), flat(of_splits), atol=1e-4)
+
+
+def test_batches_change_nothing(folder: Path) -> None:
+    one = predict(folder, "--features", "data/features", "--batch-size", 1)
+    many = predict(folder, "--features", "data/features", "--batch-size", 5, output="many.json")
+    np.testing.assert_allclose(flat(one), flat(many), atol=1e-4)
+
+
+def test_rate_of_annotations_then_of_the_option_then_of_the_model(folder: Path) -> None:
+    database = json.loads((folder / "data" / "annotations.json").read_text())["database"]
+    del database["rec0"], database["rec1"]["fps"]
+    for record in database.values():
+        record["duration"] = None
+    (folder / "some.json").write_text(json.dumps({"database": database}))
+    model = predict(folder, "--features", "data/features")
+    given = predict(folder, "--features", "data/features", "--fps", 20, "--annotations", "some.json", output="g.json")
+    for name, factor in (("rec0", 2.0), ("rec1", 2.0), ("rec2", 1.0)):
+        np.testing.assert_allclose(
+            factor * flat({name: given[name]})[:, :2], flat({name: model[name]})[:, :2], rtol=1e-5
+        )
+
+
+def test_detections_end_with_the_recording(folder: Path) -> None:
+    database = json.loads((folder / "data" / "annotations.json").read_text())["database"]
+    results = predict(folder, "--features", "data/features", "--annotations", "data/annotations.json")
+    for name, items in results.items():
+        assert max(item["segment"][1] for item in items) <= database[name]["duration"]
+
+
+def test_csv_and_lowest_score(folder: Path) -> None:
+    results = predict(folder, "--features", "data/features", "--min-score", 0.25, "--csv", "r.csv")
+    scores = flat(results)[:, 2]
+    assert scores.min() >= 0.25
+    with (folder / "r.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(scores)
+    assert {row["recording"] for row in rows} == set(results)
+
+
+def test_settings_on_the_command_line(folder: Path) -> None:
+    results = predict(folder, "--features", "data/features", "--set", "test_cfg.max_seg_num=3")
+    assert {len(items) for items in results.values()} == {3}
+    of_split = predict(
+        folder, "--config", "tiny.yaml", "--split", "validation", "--set", "test_cfg.max_seg_num=2", output="s.json"
+    )
+    assert {len(items) for items in of_split.values()} == {2}
+
+
+def test_existing_files_are_kept_unless_forced(folder: Path) -> None:
+    predict(folder, "--features", "data/features")
+    before = (folder / "r.json").read_text()
+    with pytest.raises(CommandLineError, match="exists already"):
+        predict(folder, "--features", "data/features", "--min-score", 0.5)
+    assert (folder / "r.json").read_text() == before
+    predict(folder, "--features", "data/features", "--min-score", 0.5, "--force")
+    assert (folder / "r.json").read_text() != before
+
+
+def test_several_folders_are_joined(folder: Path) -> None:
+    halves = []
+    for half in (0, 1):
+        (folder / f"half{half}").mkdir()
+        for path in (folder / "data" / "features").iterdir():
+            np.save(folder / f"half{half}" / path.name, np.load(path)[:, 2 * half : 2 * half + 2])
+        halves.append(f"half{half}")
+    whole = predict(folder, "--features", "data/features")
+    np.testing.assert_allclose(flat(predict(folder, "--features", *halves, output="j.json")), flat(whole), atol=1e-6)
+
+
+def test_other_endings(folder: Path) -> None:
+    (folder / "other").mkdir()
+    for path in (folder / "data" / "features").iterdir():
+        save_file({"feats": np.load(path)}, folder / "other" / f"x_{path.stem}.safetensors")
+    with pytest.raises(CommandLineError, match=r"no feature files \*\.npy"):
+        predict(folder, "--features", "other")
+    words = ["--set", "dataset.file_ext=.safetensors", "dataset.file_prefix=x_"]
+    whole = predict(folder, "--features", "data/features", output="w.json")
+    np.testing.assert_allclose(flat(predict(folder, "--features", "other", *words)), flat(whole), atol=1e-6)
+
+
+def test_labels_of_the_annotations_do_not_matter(folder: Path) -> None:
+    text = (folder / "data" / "annotations.json").read_text().replace("clap", "wave")
+    (folder / "data" / "annotations.json").write_text(text)
+    results = predict(folder, "--config", "tiny.yaml", "--split", "validation")
+    assert {item["label"] for items in results.values() for item in items} == {"clap", "jump"}
+
+
+def test_external_scores_give_the_classes(folder: Path) -> None:
+    config = tiny_config(folder, dataset={**tiny_config(folder).dataset.model_dump(), "num_classes": 1})
+    model = stored(config, fps=10.0)
+    model.labels = ["proposal"]
+    save_model(folder / "model.safetensors", model)
+    write_config(folder, config)
+    (folder / "scores.json").write_text(json.dumps({"results": {f"rec{i}": [0.1, 0.9] for i in range(8)}}))
+    words = ["--config", "tiny.yaml", "--split", "validation", "--set", "test_cfg.ext_score_file=scores.json"]
+    best = {name: items[0]["label"] for name, items in predict(folder, *words).items()}
+    assert set(best.values()) == {"jump"}
+    (folder / "scores.json").write_text(json.dumps({"rec5": [0.1, 0.9]}))
+    with pytest.raises(CommandLineError, match="no class scores for recording"):
+        predict(folder, *words, "--force")
