@@ -111,8 +111,8 @@ def _entries(run: Path) -> list[dict[str, Any]]:
 
 def kill_test(folder: Path, kills: int, seed: int) -> list[str]:
     """Run the whole comparison in `folder`; what is wrong in the end, empty when nothing is."""
-    most = 8  # steps between two kills, and as many for what is done before the signal arrives
-    runs = Killed(folder, epochs=-(-kills * 2 * most // STEPS_PER_EPOCH), seed=seed)
+    most = 8  # steps between two kills, half of it on average; as many are left for what is done until the signal
+    runs = Killed(folder, epochs=-(-kills * 5 * most // (4 * STEPS_PER_EPOCH)), seed=seed)
     runs.finish("whole")
     print(f"undisturbed: {runs.newest('whole')} steps")
     for number in range(kills):

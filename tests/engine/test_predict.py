@@ -1,4 +1,4 @@
-"""Prediction: batches change nothing, every way in gives the same, fixed lengths and rates are handled as in training."""
+"""Prediction: batches change nothing, every way in gives the same, features are treated as in training."""
 
 from __future__ import annotations
 

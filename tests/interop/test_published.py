@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -104,8 +105,6 @@ def test_too_many_labels_are_refused() -> None:
 def test_names_come_from_the_annotations(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     folder = reference_case("fpn_full_relpe", request)
     events = [{"segment": [0, 1], "label": name, "label_id": index} for index, name in enumerate(("run", "hop", "sit"))]
-    import json
-
     (tmp_path / "a.json").write_text(json.dumps({"database": {"v": {"subset": "t", "annotations": events}}}))
     words = ["import-actionformer", folder / "config.yaml", folder / "epoch_001.pth.tar", "m.safetensors"]
     said = run_cli([*words, "--annotations", "a.json"], tmp_path)
@@ -123,7 +122,7 @@ def test_prefix_and_tables_are_taken_off(tmp_path: Path) -> None:
 
 def test_averaged_weights_missing_gives_a_hint(tmp_path: Path) -> None:
     torch.save({"epoch": 1, "state_dict": {}}, tmp_path / "e.pt")
-    with pytest.raises(EventideError, match="no state_dict_ema.*--raw takes the weights of the last step"):
+    with pytest.raises(EventideError, match=r"no state_dict_ema.*--raw takes the weights of the last step"):
         read_tensors(tmp_path / "e.pt", "state_dict_ema")
 
 
