@@ -71,8 +71,9 @@ class Conv(nn.Module):
         """On CPUs in full precision; elsewhere the vendor's convolution is as fast, and low precision would lose
         digits in the transforms.
         """
-        full = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(x.device.type)
-        return full and x.device.type == "cpu" and x.shape[0] * x.shape[1] >= LEAST_ROWS
+        if x.device.type != "cpu" or x.shape[0] * x.shape[1] < LEAST_ROWS:
+            return False
+        return x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
 
     def _kernel(self) -> Tensor:
         """The transformed kernel, kept in evaluation as long as the weight stays the same."""

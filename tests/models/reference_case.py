@@ -44,7 +44,9 @@ class ReferenceCase:
 
     def indices(self, part: str) -> list[int]:
         """Numbers of the sequences of `part`, "train" or "test"."""
-        return sorted({int(name.split("/")[1]) for name in self.numbers if name.startswith(f"{part}/") and "feats" in name})
+        return sorted(
+            {int(name.split("/")[1]) for name in self.numbers if name.startswith(f"{part}/") and "feats" in name}
+        )
 
     def batch(self, part: str, indices: list[int]) -> tuple[Tensor, Tensor]:
         """Features (B, C, T) and mask (B, T), padded to the longest."""

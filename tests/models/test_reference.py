@@ -41,9 +41,7 @@ def test_raw_outputs(case: ReferenceCase, kernel: str) -> None:
         features, mask = case.batch("test", [index])
         with torch.no_grad():
             output = detector(features, mask)
-        for level, (logits, offsets, valid) in enumerate(
-            zip(output.logits, output.offsets, output.masks, strict=True)
-        ):
+        for level, (logits, offsets, valid) in enumerate(zip(output.logits, output.offsets, output.masks, strict=True)):
             stored = f"test/{index}/level{level}"
             expected = case.numbers[f"{stored}/mask"]
             assert expected.sum() == valid.sum() == valid.numel()
@@ -73,7 +71,9 @@ def test_losses_and_gradients(case: ReferenceCase, kernel: str) -> None:
     losses = criterion(architecture.detector(*case.batch("train", case.indices("train"))), *case.events())
     for name in ("cls_loss", "reg_loss", "final_loss"):
         assert losses[name].item() == pytest.approx(float(case.numbers[f"train/losses/{name}"]), rel=1e-5), name
-    assert criterion.loss_normalizer.item() == pytest.approx(float(case.numbers["train/loss_normalizer_after"]), rel=1e-6)
+    assert criterion.loss_normalizer.item() == pytest.approx(
+        float(case.numbers["train/loss_normalizer_after"]), rel=1e-6
+    )
     losses["final_loss"].backward()
     parameters = dict(architecture.detector.named_parameters())
     expected = {k.removeprefix("train/grad_norm/"): float(v) for k, v in case.numbers.items() if "grad_norm/" in k}
