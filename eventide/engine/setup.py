@@ -76,7 +76,9 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
     if sentence:
         reporter.line(sentence)
     if found is None:  # a run that goes on has been checked when it began
-        raise_problems("the data is not fit for training", check_dataset(config).problems)
+        report = check_dataset(config, progress=lambda done, total: reporter.bar("checking the data", done, total))
+        reporter.close_bar()
+        raise_problems("the data is not fit for training", report.problems)
     annotations = load_annotations(config.dataset.json_file)
     data = SegmentDataset(config, config.train_split, training=True, annotations=annotations)
     validation = SegmentDataset(config, config.val_split, training=False, annotations=annotations)

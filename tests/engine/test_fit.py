@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from eventide.engine import fit
+from eventide.engine import fit, setup
 from eventide.engine.checkpoint import list_checkpoints, load_checkpoint
 from eventide.engine.model_file import load_model
 from eventide.types import EventideError, UsageError
@@ -288,6 +288,24 @@ def test_two_trainings_in_one_folder_are_refused(tiny_data: Path, tmp_path: Path
     folder.open(None)
     with folder.locked(), pytest.raises(EventideError, match="another process is training"):
         run_training(tmp_path, tiny_config(tiny_data), "twice")
+
+
+def test_float16_scales_its_loss_and_resumes_to_the_bit(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "choose_precision", lambda device, amp: ("16-mixed", ""))
+    whole = run_training(tmp_path, tiny_config(tiny_data), "half", print_freq=5, amp=True)
+    assert whole.state.scaler is not None
+    assert whole.state.scaler.get_scale() <= 65536
+    assert whole.state.average.updates >= 6
+    assert torch.isfinite(whole.state.losses.sums if whole.state.losses.sums is not None else torch.zeros(1)).all()
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        with pytest.raises(StoppedError):
+            run_training(tmp_path, tiny_config(tiny_data), "broken", print_freq=5, amp=True, checkpoint_steps=1)
+    resumed = run_training(tmp_path, tiny_config(tiny_data), "broken", print_freq=5, amp=True, resume="auto")
+    assert_same_run(whole.folder.path, resumed.folder.path)
+    assert whole.state.scaler.state_dict() == resumed.state.scaler.state_dict()  # type: ignore[union-attr]
 
 
 def test_mixed_precision_trains(tiny_data: Path, tmp_path: Path) -> None:
