@@ -195,9 +195,10 @@ class Trainer:
         parts = ", ".join(
             f"{name.removesuffix('_loss')} {value:.4f}" for name, value in means.items() if "loss" in name
         )
-        self._speed = f"loss {parts or 'none finite'}, {rate:.2f} steps/s, {left} left"
+        final = f"{means['final_loss']:.4f}" if means else "not finite"
+        self._speed = f"loss {final}, {rate:.2f} steps/s, {left} left"
         self.reporter.step_line(
-            f"epoch {epoch}/{plan.epochs}, step {counters.step}/{plan.total_steps}, loss {parts or 'none finite'}, "
+            f"epoch {epoch}/{plan.epochs}, step {counters.step}/{plan.total_steps}, loss {parts or 'not finite'}, "
             f"lr {lr:.3g}, {rate:.2f} steps/s, {left} left, {waiting:.0%} waiting for data"
         )
         values = {**means, "learning_rate": lr, "gradient_norm": norm if math.isfinite(norm) else -1.0}

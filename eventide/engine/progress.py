@@ -48,6 +48,7 @@ class Reporter:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[text]}"),
                 console=Console(),
+                refresh_per_second=4,
             )
             self._progress.start()
             self._task = self._progress.add_task(what, total=total, text=text)
