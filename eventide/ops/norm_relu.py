@@ -14,6 +14,9 @@ def norm_relu(x: Tensor, weight: Tensor, bias: Tensor, eps: float, keep: Tensor 
     """`x` (B, T, C), `weight` and `bias` (C,), `keep` (1 or B, T) bool -> relu(layer_norm(x)) with zeros where
     `keep` is False, in the dtype of `x`.
     """
+    if x.dtype != weight.dtype and x.device.type != "cpu":
+        # Only the CPU kernels take two dtypes at once; under mixed precision the parameters are the wider ones.
+        return _NormReLU.apply(x.to(weight.dtype), weight, bias, eps, keep).to(x.dtype)
     return _NormReLU.apply(x, weight, bias, eps, keep)
 
 

@@ -118,7 +118,8 @@ class _WindowedAttention(torch.autograd.Function):
         weights.mul_((q.shape[2] // heads) ** -0.5)
         if bias is not None:
             weights.add_(bias[:, (blocks.distance(q.device) + half).clamp_(0, 2 * half)].unsqueeze(1).to(q.dtype))
-        weights = weights.add_(blocks.barrier(valid, weights)).softmax(dim=-1)
+        # Autocast on CUDA makes softmax return float32, which the matrix products of the backward pass would refuse.
+        weights = weights.add_(blocks.barrier(valid, weights)).softmax(dim=-1).to(q.dtype)
         out = torch.empty_like(q)
         for sequence in range(q.shape[0]):
             for head, part in enumerate(slices):
