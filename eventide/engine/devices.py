@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping
 from typing import Literal
 
@@ -57,9 +58,17 @@ def choose_precision(device: torch.device, amp: bool) -> tuple[PrecisionName, st
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16-mixed", "mixed precision: bfloat16"
         return "16-mixed", "mixed precision: float16 with loss scaling (this GPU has no bfloat16)"
-    if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if device.type == "cpu" and cpu_has_bfloat16():
         return "bf16-mixed", "mixed precision: bfloat16"
     return "32-true", f"--amp has no effect: this {device.type.upper()} has no bfloat16; computing in float32"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers itself; where it only could by way of float32, nothing is gained."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        return any(check() for check in checks if check is not None)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def make_fabric(device: torch.device, precision: PrecisionName) -> tuple[Fabric, torch.amp.GradScaler | None]:

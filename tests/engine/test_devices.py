@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import torch
 
-from eventide.engine.devices import choose_precision, make_fabric, pick_device, refuse_launchers
+from eventide.engine.devices import choose_precision, cpu_has_bfloat16, make_fabric, pick_device, refuse_launchers
 from eventide.types import UsageError
 
 
@@ -51,7 +51,7 @@ def test_a_device_that_is_not_there(name: str) -> None:
 )
 def test_precision(label: str, device: str, supported: bool, precision: str, sentence: str) -> None:
     with (
-        mock.patch("torch.ops.mkldnn._is_mkldnn_bf16_supported", return_value=supported),
+        mock.patch("eventide.engine.devices.cpu_has_bfloat16", return_value=supported),
         mock.patch("torch.cuda.is_bf16_supported", return_value=supported),
     ):
         chosen, said = choose_precision(torch.device(device), amp=True)
@@ -64,3 +64,23 @@ def test_a_plain_process_stays_one_whatever_a_cluster_says() -> None:
     with mock.patch.dict("os.environ", {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "x"}):
         fabric, scaler = make_fabric(torch.device("cpu"), "32-true")
     assert (fabric.world_size, fabric.global_rank, scaler) == (1, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("label", "machine", "avx512", "amx", "other", "expected"),
+    [
+        ("x86 with AVX-512 BF16", "x86_64", True, False, True, True),
+        ("x86 with AMX", "AMD64", False, True, True, True),
+        ("x86 that would emulate it", "x86_64", False, False, True, False),
+        ("Arm with it", "aarch64", False, False, True, True),
+        ("Arm without", "arm64", False, False, False, False),
+    ],
+)
+def test_bfloat16_of_cpus(label: str, machine: str, avx512: bool, amx: bool, other: bool, expected: bool) -> None:
+    with (
+        mock.patch("platform.machine", return_value=machine),
+        mock.patch("torch.cpu._is_avx512_bf16_supported", return_value=avx512),
+        mock.patch("torch.cpu._is_amx_tile_supported", return_value=amx),
+        mock.patch("torch.ops.mkldnn._is_mkldnn_bf16_supported", return_value=other),
+    ):
+        assert cpu_has_bfloat16() is expected
