@@ -49,8 +49,10 @@ def predict(
     for path in (output, csv):
         if path is not None and path.exists() and not force:
             raise UsageError(f"{path} exists already; give another name, or --force to overwrite it")
+    from eventide.engine.memory import keep_freed_memory
     from eventide.evaluation.results import write_results, write_results_csv
 
+    keep_freed_memory()
     overrides = [*(set_ or ()), *([f"test_cfg.batch_size={batch_size}"] if batch_size is not None else ())]
     begin = time.perf_counter()
     with _progress() as on_progress:

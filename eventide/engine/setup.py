@@ -23,6 +23,7 @@ from eventide.engine.ema import WeightAverage
 from eventide.engine.files import write_text_atomically
 from eventide.engine.fit import FitOptions, Trainer
 from eventide.engine.logs import MetricsFile, TensorBoard
+from eventide.engine.memory import keep_freed_memory
 from eventide.engine.model_file import stored_config
 from eventide.engine.optim import build_optimizer
 from eventide.engine.progress import Reporter
@@ -52,6 +53,7 @@ Content = Mapping[str, Any]
 def train(config: Config, folder: RunFolder, options: FitOptions) -> Trainer:
     """Set a training up, run it to the end and give it back."""
     refuse_launchers()
+    keep_freed_memory()
     folder.open(options.resume)
     with folder.locked(), closing(Reporter(folder.log)) as reporter:
         try:
