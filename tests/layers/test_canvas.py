@@ -10,7 +10,7 @@ from eventide.layers.canvas import Canvas, CanvasRule
 
 MARGIN = 6
 OWN = CanvasRule("own", max_seq_len=16, divisor=8, margin=MARGIN)
-PUBLISHED = CanvasRule("published", max_seq_len=16, divisor=8, margin=MARGIN)
+PUBLISHED = CanvasRule("published", max_seq_len=18, divisor=8, margin=MARGIN)
 
 
 def batch(lengths: list[int], filling: float = 7.0) -> tuple[Tensor, Tensor]:
@@ -53,10 +53,10 @@ def test_own_canvas_without_padding_costs_no_mask() -> None:
 @pytest.mark.parametrize(
     ("label", "length", "canvas_length"),
     [
-        ("one vector", 1, 16),
-        ("below max_seq_len", 15, 16),
-        ("max_seq_len", 16, 16),
-        ("one more: the next multiple", 17, 24),
+        ("one vector", 1, 18),
+        ("below max_seq_len", 17, 18),
+        ("max_seq_len, which is no multiple", 18, 18),
+        ("one more: the next multiple", 19, 24),
         ("a multiple", 24, 24),
         ("beyond a multiple", 25, 32),
     ],
@@ -76,11 +76,11 @@ def test_length_of_the_published_canvas(label: str, length: int, canvas_length: 
 
 
 def test_each_sequence_has_a_canvas_of_its_own() -> None:
-    features, mask = batch([17, 3, 16])
+    features, mask = batch([19, 3, 18])
     _, canvas, lengths = PUBLISHED.place(features, mask)
-    assert lengths.tolist() == [24, 16, 16]
+    assert lengths.tolist() == [24, 18, 18]
     assert canvas.inside is not None
-    assert canvas.inside.sum(dim=1).tolist() == [23, 16, 16]  # 23 positions are computed: 17 and the margin
+    assert canvas.inside.sum(dim=1).tolist() == [24, 18, 18]  # of the 25 positions that are computed
 
 
 @pytest.mark.parametrize(("stride", "kept"), [(1, [5, 3]), (2, [3, 2]), (4, [2, 1]), (8, [1, 1])])
