@@ -31,7 +31,7 @@ from eventide.engine.run_folder import RunFolder
 from eventide.engine.schedule import Plan, learning_rate
 from eventide.engine.state import TrainingState
 from eventide.models.registry import DecodesOutputs
-from eventide.types import Batch
+from eventide.types import Batch, EventideError
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,7 @@ class Trainer:
         parts: list[Tensor] = []
         ids: list[str] = []
         for number in range(first, first + size):
-            with self.watch.waiting():
-                batch = next(batches)
+            batch = self._next(batches, nothing_done=number == first)
             self._work = ("training", len(batch.ids), batch.features.shape[-1])
             ids += batch.ids
             names, values = self._forward_backward(batch.to(self.fabric.device), number, size)
@@ -152,6 +151,17 @@ class Trainer:
         counters.step += 1
         self._count(finite, ids)
         return norm
+
+    def _next(self, batches: Iterator[Batch], nothing_done: bool) -> Batch:
+        """The next micro-batch; `nothing_done` says that it is the first of its step."""
+        try:
+            with self.watch.waiting():
+                return next(batches)
+        except EventideError:
+            # SIGTERM to the whole process group ends loader processes before this one has finished its step
+            if nothing_done:
+                self._stop_if_asked()
+            raise
 
     def _forward_backward(self, batch: Batch, number: int, size: int) -> tuple[list[str], Tensor]:
         """Loss parts of micro-batch `number` of the run, divided by the `size` of its group; gradients are added up."""

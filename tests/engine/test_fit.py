@@ -230,6 +230,26 @@ def test_a_signal_saves_a_checkpoint_and_the_run_goes_on(
     )
 
 
+def test_loader_processes_that_die_with_the_signal_do_no_harm(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Path
+) -> None:
+    original = fit.training_batches
+
+    def dying(*words: Any, **options: Any) -> Any:
+        for number, batch in enumerate(original(*words, **options)):
+            if number == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+                raise EventideError("a loader process was killed")
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "training_batches", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(tmp_path, tiny_config(tiny_data), "group", print_freq=5)
+    resumed = run_training(tmp_path, tiny_config(tiny_data), "group", print_freq=5, resume="auto")
+    assert_same_run(undisturbed, resumed.folder.path)
+
+
 def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     """Make the loss of these optimiser steps NaN."""
     original = fit.Trainer._forward_backward
