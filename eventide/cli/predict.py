@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from eventide.types import Detections
 
 
+FIXED = ("model", "opt", "train_cfg")  # sections that a trained model is made by
+
+
 def predict(
     *,
     checkpoint: Annotated[Path, Parameter(help="Model file, training checkpoint or run folder.")],
@@ -124,7 +127,7 @@ def _folder(
     from eventide.engine.predict_files import predict_folder
 
     predictor: Predictor = Predictor.load(
-        checkpoint, device=device, change=lambda stored: _overridden(stored, overrides)
+        checkpoint, device=device, change=lambda stored: _overridden(stored, overrides, checkpoint)
     )
     known = {}
     if annotations is not None:
@@ -132,16 +135,22 @@ def _folder(
     return predict_folder(predictor, features, known, fps, on_progress)
 
 
-def _overridden(stored: Config, overrides: Sequence[str]) -> Config:
-    """A stored configuration with `--set` on top, checked like any other."""
+def _overridden(stored: Config, overrides: Sequence[str], checkpoint: Path) -> Config:
+    """The configuration stored in `checkpoint` with `--set` on top, checked like any other."""
     if not overrides:
         return stored
+    fixed = [text for text in overrides if text.partition(".")[0] in FIXED]
+    if fixed:
+        raise UsageError(f"--set {fixed[0]}: the checkpoint decides that; dataset.* and test_cfg.* may be set here")
     from eventide.config_loading import config_to_yaml, load_config
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint.yaml"
         path.write_text(config_to_yaml(stored), encoding="utf-8")
-        return load_config(path, overrides)
+        try:
+            return load_config(path, overrides)
+        except UsageError as error:
+            raise UsageError(str(error).replace(str(path), f"configuration in {checkpoint}")) from None
 
 
 def _above(detections: Detections, min_score: float) -> Detections:

@@ -11,6 +11,10 @@ import torch
 
 from eventide.types import EventideError
 
+# What torch says where a file asks for more than tensors and plain containers.
+CODE = ("GLOBAL", "unrecognized function", "Unsupported class", "Can only build", "Can only create")
+STARTS = (b"PK", b"\x80")  # of zip archives, and of pickles as torch wrote them long ago
+
 
 def load_tensors(path: Path) -> Any:
     """Content of a file that torch.save wrote, tensors on the CPU; only tensors and plain containers are accepted.
@@ -19,11 +23,17 @@ def load_tensors(path: Path) -> Any:
         EventideError: it holds other objects, or it is damaged or no such file at all.
     """
     try:
+        with path.open("rb") as file:
+            start = file.read(2)
+        if not start.startswith(STARTS):
+            raise EventideError(f"{path} cannot be read as a checkpoint: it is none, or its beginning is damaged")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch wonders aloud about damaged files; the message below says it once
             return torch.load(path, map_location="cpu", weights_only=True)
+    except EventideError:
+        raise
     except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error) or "Unsupported" in str(error):
+        if any(phrase in str(error) for phrase in CODE):
             raise EventideError(
                 f"{path} holds Python objects other than tensors, which could run code; it is not loaded. Save its "
                 "state_dict alone, a plain dictionary of tensors"

@@ -95,6 +95,11 @@ def cut_checkpoint(folder: Path) -> object:
     return eventide.load(path)
 
 
+def text_file(folder: Path) -> object:
+    (folder / "model.yaml").write_text("model: {}\n")
+    return eventide.load(folder / "model.yaml")
+
+
 def all_cut(folder: Path) -> None:
     for path in list_checkpoints(in_run(folder) / "checkpoints"):
         path.write_bytes(path.read_bytes()[:1000])
@@ -163,6 +168,7 @@ CASES: list[ErrorCase] = [
     case("newer model", "loaded a model whose configuration has an unknown key", newer_config, r"flux: Extra inputs"),
     case("tensor lost", "loaded a model file that lacks a tensor", lost_tensor, r"do not fit.*is missing"),
     case("checkpoint cut off", "loaded a checkpoint that a copy cut off", cut_checkpoint, r"damaged or cut off"),
+    case("text as model", "loaded a text file", text_file, r"it is none, or its beginning is damaged"),
     case("code in checkpoint", "loaded a checkpoint that holds code", saved(Code), r"could run code; it is not loaded"),
     case(
         "plain tensors", "loaded a file of tensors", saved(lambda: {"a": torch.ones(2)}), r"is no Eventide checkpoint"
