@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from eventide.layers.canvas import Canvas
 from eventide.layers.conv import Conv, Pointwise
-from eventide.layers.norm import ChannelNorm
+from eventide.layers.norm import ChannelNorm, convolve_and_norm, in_autocast_dtype
 from eventide.ops.windowed_attention import windowed_attention
 
 
@@ -35,19 +35,20 @@ class ConvAttention(nn.Module):
             self.rel_pe = nn.Parameter(torch.zeros(1, 1, heads, 2 * self.reach + 1))
             nn.init.trunc_normal_(self.rel_pe, std=(2.0 / channels) ** 0.5)
 
-    def forward(self, x: Tensor, canvas: Canvas) -> Tensor:
+    def forward(self, x: Tensor, canvas: Canvas, scale: Tensor | None = None) -> Tensor:
         """`x` (B, T, C), zero outside the canvas; `canvas` of the output level -> (B, ceil(T / stride), C), not
         masked.
         """
-        q = self.query(self.query_norm(self.query_conv(x)))
-        k = self.key(self.key_norm(self.key_conv(x)))
-        v = self.value(self.value_norm(self.value_conv(x)))
+        x = in_autocast_dtype(x)  # once, and not again for each of the three
+        q = self.query(convolve_and_norm(x, self.query_conv, self.query_norm))
+        k = self.key(convolve_and_norm(x, self.key_conv, self.key_norm))
+        v = self.value(convolve_and_norm(x, self.value_conv, self.value_norm))
         if self.reach is None:
             out = self._full(q, k, v, canvas.valid)
         else:
             bias = None if self.rel_pe is None else self.rel_pe[0, 0]
             out = windowed_attention(q, k, v, heads=self.heads, half=self.reach, valid=canvas.valid, bias=bias)
-        return F.dropout(self.proj(out), self.dropout, self.training)
+        return F.dropout(self.proj(out, scale), self.dropout, self.training)
 
     def _full(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         """Attention of every query to every valid key; q, k, v (B, T, C), valid (B, T) bool -> (B, T, C)."""

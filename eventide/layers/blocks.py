@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,7 +11,8 @@ from eventide.layers.attention import ConvAttention
 from eventide.layers.canvas import Canvas
 from eventide.layers.conv import Conv, Pointwise, max_pool_over_time
 from eventide.layers.norm import ChannelNorm
-from eventide.layers.regularisation import AffineDropPath
+from eventide.layers.regularisation import AffineDropPath, channel_scale
+from eventide.ops.gelu_linear import gelu_linear
 
 
 class FeedForward(nn.Sequential):
@@ -23,6 +26,16 @@ class FeedForward(nn.Sequential):
             Pointwise(hidden, channels),
             nn.Dropout(dropout),
         )
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """(B, T, C) -> (B, T, C), times `scale` (C,)."""
+        second = cast(Pointwise, self[3])
+        hidden = self[0](x)
+        if self.training and self.dropout > 0:
+            hidden = F.dropout(F.gelu(hidden), self.dropout)
+            return F.dropout(second(hidden, scale), self.dropout)
+        return gelu_linear(hidden, *second.matrix(scale))
 
 
 class TransformerBlock(nn.Module):
@@ -46,10 +59,10 @@ class TransformerBlock(nn.Module):
         of that level.
         """
         below, canvas = canvas, canvas.downsample(self.stride) if self.stride > 1 else canvas
-        attended = self.attn(below.keep_inside(self.ln1(x)), canvas)
+        attended = self.attn(below.keep_inside(self.ln1(x)), canvas, channel_scale(self.drop_path_attn))
         skip = max_pool_over_time(x, self.stride, below.inside) if self.stride > 1 else x
         x = skip + self.drop_path_attn(attended)
-        x = x + self.drop_path_mlp(self.mlp(self.ln2(x)))
+        x = x + self.drop_path_mlp(self.mlp(self.ln2(x), channel_scale(self.drop_path_mlp)))
         return canvas.keep_valid(x), canvas
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -96,9 +98,14 @@ class Pointwise(nn.Conv1d):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, inputs) -> (B, T, outputs)."""
-        return F.linear(x, self.weight.squeeze(-1), self.bias)
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """(B, T, inputs) -> (B, T, outputs), times `scale` (outputs,)."""
+        return F.linear(x, *self.matrix(scale))
+
+    def matrix(self, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Weight (outputs, inputs) and bias (outputs,) of the linear map, times `scale` (outputs,)."""
+        weight, bias = self.weight.squeeze(-1), cast(Tensor, self.bias)
+        return (weight, bias) if scale is None else (weight * scale[:, None], bias * scale)
 
 
 def max_pool_over_time(x: Tensor, stride: int, inside: Tensor | None) -> Tensor:

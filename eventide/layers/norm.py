@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eventide.layers.conv import Conv
+from eventide.ops.conv_norm import conv_norm
 from eventide.ops.norm_relu import norm_relu
 
 
@@ -31,6 +33,22 @@ def norm_and_relu(norm: nn.Module, x: Tensor, keep: Tensor | None) -> Tensor:
         return norm_relu(x, norm.weight.flatten(), norm.bias.flatten(), norm.eps, keep)
     x = F.relu(norm(x))
     return x if keep is None else x * keep.unsqueeze(-1).to(x.dtype)
+
+
+def in_autocast_dtype(x: Tensor) -> Tensor:
+    """`x` in the dtype that mixed precision computes in; unchanged without mixed precision."""
+    kind = x.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))
+
+
+def convolve_and_norm(x: Tensor, conv: Conv, norm: ChannelNorm) -> Tensor:
+    """Norm of a depth-wise convolution: (B, T, C) -> (B, ceil(T / stride), C)."""
+    if x.device.type != "cpu":
+        return norm(conv(x))
+    kernel = conv.conv.weight.to(x.dtype)
+    return conv_norm(x, kernel, norm.weight.flatten(), norm.bias.flatten(), conv.stride, norm.eps)
 
 
 def make_norm(channels: int, with_norm: bool) -> nn.Module:

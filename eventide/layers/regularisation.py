@@ -20,6 +20,9 @@ class Scale(nn.Module):
 class AffineDropPath(nn.Module):
     """Stochastic depth per sample with a learned scale per channel, small at first (Touvron et al., Going deeper
     with Image Transformers, 2021, LayerScale).
+
+    The scale is for the linear map before it, which multiplies its weights by it: one product less over the sequence,
+    and nothing to keep for it.
     """
 
     def __init__(self, channels: int, drop_probability: float, initial_scale: float = 1e-4):
@@ -28,10 +31,16 @@ class AffineDropPath(nn.Module):
         self.drop_probability = drop_probability
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C); whole samples are dropped in training, the rest scaled up to keep the mean."""
-        scale = self.scale.view(1, 1, -1)
-        if self.training and self.drop_probability > 0:
-            keep = 1.0 - self.drop_probability
-            kept = (torch.rand(x.shape[0], 1, 1, dtype=x.dtype, device=x.device) < keep).to(x.dtype)
-            scale = scale * (kept / keep)
-        return x * scale
+        """Already scaled (B, T, C) -> (B, T, C); whole samples are dropped in training, the rest made larger to keep
+        the mean.
+        """
+        if not self.training or self.drop_probability == 0:
+            return x
+        keep = 1.0 - self.drop_probability
+        kept = torch.rand(x.shape[0], 1, 1, dtype=x.dtype, device=x.device) < keep
+        return x * (kept.to(x.dtype) / keep)
+
+
+def channel_scale(drop_path: nn.Module) -> Tensor | None:
+    """The scale (C,) of an AffineDropPath, None of anything else."""
+    return drop_path.scale.flatten() if isinstance(drop_path, AffineDropPath) else None

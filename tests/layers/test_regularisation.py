@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eventide.layers.regularisation import AffineDropPath, Scale
+from eventide.layers.conv import Pointwise
+from eventide.layers.regularisation import AffineDropPath, Scale, channel_scale
 
 BATCH = 4000
 
@@ -36,20 +37,26 @@ def test_nothing_is_dropped(label: str, probability: float, training: bool) -> N
     layer = AffineDropPath(2, probability).train(training)
     x = torch.arange(12.0).reshape(2, 3, 2)
     state = torch.get_rng_state()
-    torch.testing.assert_close(layer(x), 1e-4 * x)
+    assert torch.equal(layer(x), x)
     assert torch.equal(torch.get_rng_state(), state)  # nor any random number drawn
 
 
-def test_scale_is_per_channel_and_learns() -> None:
-    layer = AffineDropPath(2, 0.0)
+def test_scale_goes_into_the_linear_map_before_it_and_learns() -> None:
+    torch.manual_seed(0)
+    layer, linear = AffineDropPath(2, 0.0), Pointwise(3, 2)
     assert layer.scale.shape == (1, 2, 1)
     with torch.no_grad():
         layer.scale.copy_(torch.tensor([2.0, 3.0]).view(1, 2, 1))
-    x = torch.ones(1, 3, 2)
-    assert layer(x)[0, 0].tolist() == [2.0, 3.0]
-    layer(x).sum().backward()
+        linear.bias.copy_(torch.tensor([0.5, -1.0]))
+    x = torch.randn(1, 4, 3)
+    torch.testing.assert_close(linear(x, channel_scale(layer)), linear(x) * torch.tensor([2.0, 3.0]))
+    linear(x, channel_scale(layer)).sum().backward()
     assert layer.scale.grad is not None
-    assert layer.scale.grad.flatten().tolist() == [3.0, 3.0]
+    torch.testing.assert_close(layer.scale.grad.flatten(), linear(x).sum(dim=(0, 1)))
+
+
+def test_no_scale_without_drop_path() -> None:
+    assert channel_scale(torch.nn.Identity()) is None
 
 
 def test_scale_starts_at_one() -> None:

@@ -1,0 +1,130 @@
+"""Training step, inference and memory of the network, beside the published implementation where a checkout is given.
+
+THUMOS14 configuration: 2048 channels in, d = 512, window 19, 20 classes, T = 2304, batch 2, float32 unless said. A
+step is
+forward, backward, clipping, optimiser and EMA; inference is features in, detections in seconds out, NMS included.
+
+    python -m benchmarks.network --published /path/to/actionformer_release [--runs 7] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Comparison, arguments, compare, report
+from benchmarks.network_worker import LENGTH, MIXED
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: commands to both sides, and the ratio aimed at."""
+
+    label: str
+    ours: dict[str, Any]
+    theirs: dict[str, Any]
+    target: float | None = None
+
+
+ROWS = [
+    Row(f"training step, T={LENGTH}, batch 2", {"work": "step"}, {"work": "step"}, 0.8),
+    Row("training step, --amp (bfloat16)", {"work": "step", "amp": True}, {"work": "step"}, 0.5),
+    *(
+        Row(f"inference, T={t}", {"work": "infer", "lengths": [t]}, {"work": "infer", "lengths": [t]}, target)
+        for t, target in ((1000, 0.45), (LENGTH, 0.85), (9000, 0.7))
+    ),
+    Row(
+        "inference, 8 mixed lengths 300 to 2304",
+        {"work": "infer", "lengths": list(MIXED)},
+        {"work": "infer", "lengths": list(MIXED)},
+        0.6,
+    ),
+    Row(
+        f"inference, T={LENGTH}, published padding",
+        {"work": "infer", "lengths": [LENGTH], "padding": "published"},
+        {"work": "infer", "lengths": [LENGTH]},
+    ),
+]
+
+
+class Worker:
+    """A side of the benchmark in its own process."""
+
+    def __init__(self, side: str, folder: Path, published: str | None) -> None:
+        words = [sys.executable, "-m", "benchmarks.network_worker", side, str(folder)]
+        words += [published] if published and side == "theirs" else []
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._read()
+
+    def __call__(self, command: dict[str, Any]) -> dict[str, Any]:
+        """What the side answers to a command."""
+        stdin = self.process.stdin
+        if stdin is None:
+            raise RuntimeError("the worker has no standard input")
+        stdin.write(json.dumps(command) + "\n")
+        stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait()
+
+    def _read(self) -> dict[str, Any]:
+        if self.process.stdout is None:
+            raise RuntimeError("the worker has no standard output")
+        while line := self.process.stdout.readline():
+            if line.startswith("{"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+        sys.exit("error: a worker of the benchmark ended; its message is above")
+
+
+def measure(rows: list[Row], published: str | None, runs: int) -> list[Comparison]:
+    """All rows in turn, both sides in processes of their own with the same weights."""
+    with tempfile.TemporaryDirectory() as name:
+        ours = Worker("ours", Path(name), None)
+        theirs = Worker("theirs", Path(name), published) if published else None
+        found = []
+        for row in rows:
+            other = None if theirs is None else lambda row=row, side=theirs: side(row.theirs)
+            found.append(compare(row.label, lambda row=row: ours(row.ours), other, runs, row.target))
+            print(f"{row.label}: done", file=sys.stderr)
+        ours.close()
+        if theirs is not None:
+            theirs.close()
+    return found
+
+
+def peak_memory(published: str | None) -> dict[str, str]:
+    """Peak resident memory of fresh processes that take three training steps each."""
+    peaks = {}
+    with tempfile.TemporaryDirectory() as name:
+        for side in ("ours", "theirs") if published else ("ours",):
+            worker = Worker(side, Path(name), published)
+            peaks[side] = [worker({"work": "step"})["peak_mib"] for _ in range(3)][-1]
+            worker.close()
+    text = ", ".join(f"{side} {value:.0f} MiB" for side, value in peaks.items())
+    if "theirs" in peaks:
+        text += f", ratio {peaks['ours'] / peaks['theirs']:.3f} (at most 0.7)"
+    return {"peak memory of a process that trains": text}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = arguments(__doc__, runs=5)
+    parser.add_argument("--only", metavar="TEXT", help="only the rows whose label holds TEXT, without memory")
+    options = parser.parse_args()
+    rows = [row for row in ROWS if not options.only or options.only in row.label]
+    memory = {} if options.only else peak_memory(options.published)
+    report(measure(rows, options.published, options.runs), options.json, **memory)
+
+
+if __name__ == "__main__":
+    main()
