@@ -44,7 +44,7 @@ def build_random(config: Config, seed: int = 0) -> Architecture:
 
 
 def pad_together(sequences: list[Tensor], extra: int = 0, filling: float = 0.0) -> tuple[Tensor, Tensor]:
-    """(C, T_i) each to features (B, C, T) and mask (B, T), `extra` longer than the longest, padding set to `filling`."""
+    """(C, T_i) each to features (B, C, T) and mask (B, T), `extra` longer than the longest; padding is `filling`."""
     length = max(x.shape[1] for x in sequences) + extra
     features = torch.full((len(sequences), sequences[0].shape[0], length), filling)
     mask = torch.zeros(len(sequences), length, dtype=torch.bool)

@@ -66,13 +66,12 @@ def test_padding_and_batch_change_nothing(meta_arch: str, variant: dict[str, Any
         padded_more = [detector(*pad_together([x], extra=7)) for x in sequences]
         together = detector(*pad_together(sequences, extra=3, filling=float("nan")))
     for row, own in enumerate(alone):
+        place = f"sequence of length {LENGTHS[row]}"
         for other, index in ((padded_more[row], 0), (together, row)):
             for name in ("logits", "offsets"):
                 for ours, theirs in zip(getattr(own, name), getattr(other, name), strict=True):
-                    length = ours.shape[1]
-                    torch.testing.assert_close(
-                        theirs[index, :length], ours[0], rtol=1e-5, atol=1e-5, msg=lambda m: f"{LENGTHS[row]}: {m}"
-                    )
+                    found = theirs[index, : ours.shape[1]]
+                    torch.testing.assert_close(found, ours[0], rtol=1e-5, atol=1e-5, msg=(place + ": {}").format)
             for mine, theirs in zip(own.masks, other.masks, strict=True):
                 assert mine.sum() == theirs[index].sum() == mine.numel()
 
@@ -144,7 +143,7 @@ def test_changed_weights_are_seen_in_evaluation(meta_arch: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["conv", "convTransformer"])
 def test_one_sample_is_learned(meta_arch: str, backbone: str) -> None:
-    """Overfitting one recording finds exactly its events: the whole chain of targets, losses, decoding and NMS agrees."""
+    """Overfitting one recording finds exactly its events: targets, losses, decoding and NMS agree."""
     config = small_config(meta_arch, model__backbone_type=backbone, model__backbone__n_embd=32)
     torch.manual_seed(0)
     architecture = build(config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +26,12 @@ def case(request: pytest.FixtureRequest) -> ReferenceCase:
 
 
 @pytest.fixture(params=["direct convolution", "minimal filtering"])
-def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The cases are too narrow for minimal filtering to be chosen; here it is also forced."""
     if request.param == "minimal filtering":
         monkeypatch.setattr(conv, "LEAST_CHANNELS", 1)
         monkeypatch.setattr(conv, "LEAST_ROWS", 1)
-    yield request.param
+    return request.param
 
 
 def test_raw_outputs(case: ReferenceCase, kernel: str) -> None:

@@ -54,7 +54,18 @@ def test_any_bytes_give_a_value_or_a_message(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(1, True), (1.5, True), (-0.0, True), (True, False), (None, False), ("1", False), (float("inf"), False), (float("nan"), False), (10 ** 400, False), (10 ** 300, True)],
+    [
+        (1, True),
+        (1.5, True),
+        (-0.0, True),
+        (True, False),
+        (None, False),
+        ("1", False),
+        (float("inf"), False),
+        (float("nan"), False),
+        (10**400, False),
+        (10**300, True),
+    ],
 )
 def test_numbers(value: object, number: bool) -> None:
     assert is_number(value) is number
