@@ -9,16 +9,14 @@ forward, backward, clipping, optimiser and EMA; inference is features in, detect
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Comparison, arguments, compare, report
 from benchmarks.network_worker import LENGTH, MIXED
+from benchmarks.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -52,45 +50,11 @@ ROWS = [
 ]
 
 
-class Worker:
-    """A side of the benchmark in its own process."""
-
-    def __init__(self, side: str, folder: Path, published: str | None) -> None:
-        words = [sys.executable, "-m", "benchmarks.network_worker", side, str(folder)]
-        words += [published] if published and side == "theirs" else []
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._read()
-
-    def __call__(self, command: dict[str, Any]) -> dict[str, Any]:
-        """What the side answers to a command."""
-        stdin = self.process.stdin
-        if stdin is None:
-            raise RuntimeError("the worker has no standard input")
-        stdin.write(json.dumps(command) + "\n")
-        stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        """End the process."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        self.process.wait()
-
-    def _read(self) -> dict[str, Any]:
-        if self.process.stdout is None:
-            raise RuntimeError("the worker has no standard output")
-        while line := self.process.stdout.readline():
-            if line.startswith("{"):
-                answer: dict[str, Any] = json.loads(line)
-                return answer
-        sys.exit("error: a worker of the benchmark ended; its message is above")
-
-
 def measure(rows: list[Row], published: str | None, runs: int) -> list[Comparison]:
     """All rows in turn, both sides in processes of their own with the same weights."""
     with tempfile.TemporaryDirectory() as name:
-        ours = Worker("ours", Path(name), None)
-        theirs = Worker("theirs", Path(name), published) if published else None
+        ours = Worker("benchmarks.network_worker", "ours", name)
+        theirs = Worker("benchmarks.network_worker", "theirs", name, published) if published else None
         found = []
         for row in rows:
             other = None if theirs is None else lambda row=row, side=theirs: side(row.theirs)
@@ -107,7 +71,7 @@ def peak_memory(published: str | None) -> dict[str, str]:
     peaks = {}
     with tempfile.TemporaryDirectory() as name:
         for side in ("ours", "theirs") if published else ("ours",):
-            worker = Worker(side, Path(name), published)
+            worker = Worker("benchmarks.network_worker", side, name, *([published] if published else []))
             peaks[side] = [worker({"work": "step"})["peak_mib"] for _ in range(3)][-1]
             worker.close()
     text = ", ".join(f"{side} {value:.0f} MiB" for side, value in peaks.items())

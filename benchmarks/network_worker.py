@@ -7,17 +7,15 @@ that memory is measured apart and neither meets the other's settings.
 
 from __future__ import annotations
 
-import json
-import resource
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+
+from benchmarks.worker import serve
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "thumos_i3d.yaml"
 CHANNELS, CLASSES, LENGTH, BATCH = 2048, 20, 2304, 2
@@ -65,6 +63,12 @@ class Ours:
         self.segments, self.label_ids = (torch.stack(parts) for parts in zip(*both, strict=True))
         self._predictors: dict[str, Any] = {}
         self.folder = folder
+
+    @staticmethod
+    def prepare(work: str, lengths: list[int] = [], **_: Any) -> None:  # noqa: B006
+        """Make features before the clock starts."""
+        for length in lengths:
+            features_of(length)
 
     def step(self, amp: bool = False) -> float:
         """Forward, backward, clipping, optimiser, EMA; the loss."""
@@ -141,6 +145,8 @@ class Theirs:
             "feat_num_frames": FRAMES,
         }
 
+    prepare = staticmethod(Ours.prepare)
+
     def step(self) -> float:
         """As in its train_one_epoch."""
         self.model.train()
@@ -179,23 +185,7 @@ def duration(length: int) -> float:
 def main() -> None:
     """Answer commands until standard input ends."""
     side, folder, published = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
-    worker: Any = Ours(folder) if side == "ours" else Theirs(folder, published[0])
-    answer({"ready": True})
-    for line in sys.stdin:
-        command = json.loads(line)
-        for length in command.get("lengths", ()):
-            features_of(length)
-        work: Callable[..., Any] = getattr(worker, command.pop("work"))
-        start = time.perf_counter()
-        result = work(**command)
-        taken = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        answer({"seconds": taken, "result": result, "peak_mib": peak})
-
-
-def answer(content: dict[str, Any]) -> None:
-    """One JSON line on standard output."""
-    print(json.dumps(content), flush=True)
+    serve(Ours(folder) if side == "ours" else Theirs(folder, published[0]))
 
 
 if __name__ == "__main__":
