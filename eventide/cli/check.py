@@ -66,9 +66,9 @@ def _run(config: Config, *, scan_values: bool) -> CheckReport:
 
 
 def _write(path: Path, report: CheckReport) -> None:
-    from eventide.engine.files import write_text_atomically
+    from eventide.ops.files import write_text
 
-    write_text_atomically(path, json_format.dumps(report.to_dict(), indent=1) + "\n")
+    write_text(path, json_format.dumps(report.to_dict(), indent=1) + "\n")
 
 
 def print_report(report: CheckReport, console: Console) -> None:

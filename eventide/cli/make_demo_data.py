@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eventide.types import EventideError, UsageError
+from eventide.types import UsageError
 
 
 def make_demo_data(folder: Path, /, *, recordings: int = 60, seed: int = 7) -> None:
@@ -25,9 +25,6 @@ def make_demo_data(folder: Path, /, *, recordings: int = 60, seed: int = 7) -> N
         raise UsageError(f"--recordings is {recordings}; it takes 3 or more, so that both subsets have some")
     if seed < 0:
         raise UsageError(f"--seed is {seed}; it takes 0 or more")
-    try:
-        path = make_dataset(folder, SyntheticSettings(recordings=recordings, seed=seed))
-    except OSError as error:
-        raise EventideError(f"cannot write the data set to {folder}: {error.strerror or error}") from error
+    path = make_dataset(folder, SyntheticSettings(recordings=recordings, seed=seed))
     labels = ", ".join(kind.label for kind in CLASSES)
     print(f"Wrote {recordings} recordings ({CHANNELS} channels; {labels}) to {path.parent}, annotations to {path}")

@@ -120,16 +120,3 @@ def clip_to_grid(
     share = (np.minimum(ends, end) - starts) / (ends - starts)
     keep = (starts < end) & (share >= trunc_thresh)
     return np.minimum(segments[keep], np.float32(end)), label_ids[keep]
-
-
-def without_duplicates(
-    segments: np.ndarray, label_ids: np.ndarray, tolerance: float = 1e-3
-) -> tuple[np.ndarray, np.ndarray]:
-    """Events in seconds without those shorter than `tolerance` and same-class copies within it of an earlier one."""
-    kept: list[int] = []
-    long_enough = segments[:, 1] - segments[:, 0] >= tolerance
-    for index in np.flatnonzero(long_enough):
-        near = np.abs(segments[kept] - segments[index]).max(axis=1, initial=0) <= tolerance
-        if not (near & (label_ids[kept] == label_ids[index])).any():
-            kept.append(int(index))
-    return segments[kept], label_ids[kept]

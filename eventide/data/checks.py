@@ -12,7 +12,6 @@ import numpy as np
 
 from eventide.config import Config
 from eventide.data.annotations import AnnotationSet, empty_split_message, load_annotations, split
-from eventide.data.augment import without_duplicates
 from eventide.data.check_report import (
     CheckReport,
     ClassSummary,
@@ -34,6 +33,7 @@ from eventide.data.dataset import (
 from eventide.data.features import FeatureStore, non_finite_message
 from eventide.data.formats import read_header, read_rows
 from eventide.data.problems import name_some
+from eventide.ops.segments import unique_segments
 from eventide.ops.timeline import seconds_to_grid
 from eventide.types import EventideError, Recording, Timeline
 
@@ -303,7 +303,7 @@ def _summarise_levels(
         if placed is None or not len(recording.segments):
             continue
         timeline, length = placed
-        seconds, _ = without_duplicates(recording.segments, recording.label_ids)
+        seconds = recording.segments[unique_segments(recording.segments, recording.label_ids)]
         grid = seconds_to_grid(seconds.astype(np.float32), timeline.fps, timeline.feat_stride, timeline.num_frames)
         coverage = positive_points_per_event(grid, length, strides, ranges, radius)
         durations.append(seconds[:, 1] - seconds[:, 0])

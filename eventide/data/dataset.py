@@ -12,6 +12,7 @@ from eventide.data import augment
 from eventide.data.annotations import AnnotationSet, load_annotations, split
 from eventide.data.features import FeatureStore
 from eventide.data.problems import name_some, raise_problems
+from eventide.ops.segments import unique_segments
 from eventide.ops.timeline import seconds_to_grid
 from eventide.types import EventideError, Recording, Sample, Timeline, UsageError
 
@@ -108,7 +109,8 @@ class SegmentDataset:
 
     def _prepared_events(self, recording: Recording) -> tuple[np.ndarray, np.ndarray]:
         """Events for the model: (G, 2) float32 seconds and (G,) label ids, without duplicates and empty ones."""
-        segments, label_ids = augment.without_duplicates(recording.segments, recording.label_ids)
+        kept = unique_segments(recording.segments, recording.label_ids)
+        segments, label_ids = recording.segments[kept], recording.label_ids[kept]
         return segments.astype(np.float32), np.zeros_like(label_ids) if self.proposals else label_ids
 
     def _usable(

@@ -9,12 +9,14 @@ features are that were extracted from a video, so that boundaries lie anywhere b
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from eventide.ops.files import write_file, write_text
 
 FPS = 10.0  # frames per second
 FEAT_STRIDE = 5  # frames between two feature vectors
@@ -90,14 +92,14 @@ def make_dataset(folder: str | Path, settings: SyntheticSettings | None = None) 
     """
     settings = settings or SyntheticSettings()
     folder = Path(folder)
-    (folder / "features").mkdir(parents=True, exist_ok=True)
     num_validation = round(settings.recordings * settings.validation_share)
     database: dict[str, Any] = {}
     for index in range(settings.recordings):
         recording = make_recording(index, settings)
         name = f"recording_{index:03d}"
         subset = "validation" if index >= settings.recordings - num_validation else "training"
-        _replace(folder / "features" / f"{name}.npy", recording.features)
+        features = recording.features
+        write_file(folder / "features" / f"{name}.npy", partial(np.save, arr=features, allow_pickle=False))
         database[name] = {
             "subset": subset,
             "duration": recording.duration,
@@ -110,7 +112,7 @@ def make_dataset(folder: str | Path, settings: SyntheticSettings | None = None) 
             ],
         }
     path = folder / "annotations.json"
-    _replace(path, json.dumps({"version": "eventide-synthetic-1", "database": database}, indent=1))
+    write_text(path, json.dumps({"version": "eventide-synthetic-1", "database": database}, indent=1))
     return path
 
 
@@ -186,14 +188,3 @@ def _slow_noise(rng: np.random.Generator, num_frames: int, memory: float = 0.95)
     for frame in range(1, num_frames):
         steps[frame] += memory * steps[frame - 1]
     return steps
-
-
-def _replace(path: Path, content: np.ndarray | str) -> None:
-    """Write an array (.npy) or text in one step: a reader sees the old file or the new one, never half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        if isinstance(content, str):
-            file.write(content.encode())
-        else:
-            np.save(file, content, allow_pickle=False)
-    os.replace(temporary, path)

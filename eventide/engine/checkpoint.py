@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from eventide.engine.files import write_atomically
 from eventide.engine.model_file import StoredModel, stored_config
 from eventide.engine.safe_loading import load_tensors
+from eventide.ops.files import write_file
 from eventide.types import EventideError
 
 FORMAT = "eventide-checkpoint-1"
@@ -35,7 +35,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def save_checkpoint(path: Path, content: Mapping[str, Any], keep: int) -> None:
     """Write `content` (tensors and plain containers) to `path`, then remove all but the newest `keep` beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: torch.save({"format": FORMAT, **content}, file))
+    write_file(path, lambda file: torch.save({"format": FORMAT, **content}, file))
     for old in list_checkpoints(path.parent)[keep:]:
         if old != path:
             old.unlink(missing_ok=True)

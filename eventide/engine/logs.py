@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from eventide.engine.files import write_text_atomically
+from eventide.ops.files import write_text
 
 
 class MetricsFile:
@@ -16,7 +16,7 @@ class MetricsFile:
     def __init__(self, path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
         """Keep the entries that led to the state a run goes on from, and drop the others."""
         kept = [line for line, entry in _lines(path) if keep(entry)]
-        write_text_atomically(path, "".join(f"{line}\n" for line in kept))
+        write_text(path, "".join(f"{line}\n" for line in kept))
         self._file: TextIO = path.open("a", encoding="utf-8", buffering=1)  # a line at a time
 
     def write(self, entry: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from eventide.config import Config
-from eventide.engine.files import write_atomically
+from eventide.ops.files import write_file
 from eventide.types import EventideError
 
 FORMAT = "eventide-model-1"
@@ -40,7 +40,7 @@ def save_model(path: Path, model: StoredModel, extra: Mapping[str, Any] | None =
         "extra": json.dumps(dict(extra or {})),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.tensors.items()}
-    write_atomically(path, lambda file: file.write(serialise(tensors, metadata)))
+    write_file(path, lambda file: file.write(serialise(tensors, metadata)))
 
 
 def load_model(path: Path) -> StoredModel:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eventide.engine.checkpoint import list_checkpoints
-from eventide.engine.files import remove_temporary_files
+from eventide.ops.files import remove_temporary_files
 from eventide.types import EventideError, UsageError
 
 

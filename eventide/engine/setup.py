@@ -20,7 +20,6 @@ from eventide.data.problems import raise_problems
 from eventide.engine.checkpoint import load_checkpoint, newest_readable
 from eventide.engine.devices import choose_precision, make_fabric, pick_device, refuse_launchers
 from eventide.engine.ema import WeightAverage
-from eventide.engine.files import write_text_atomically
 from eventide.engine.fit import FitOptions, Trainer
 from eventide.engine.logs import MetricsFile, TensorBoard
 from eventide.engine.memory import keep_freed_memory
@@ -32,6 +31,7 @@ from eventide.engine.schedule import Plan
 from eventide.engine.state import TrainingState
 from eventide.engine.weights import config_differences, describe_model, shorten, tensor_differences
 from eventide.models import build
+from eventide.ops.files import write_text
 from eventide.types import EventideError, Recording, UsageError
 
 # Keys that may differ when a run goes on: they say where things are and how they are done, not what comes out.
@@ -99,7 +99,7 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
     state = TrainingState(model.detector, criterion, average, optimizer, scaler)
     if found is not None:
         state.load_state_dict(found[1])
-    write_text_atomically(folder.config, config_to_yaml(config))
+    write_text(folder.config, config_to_yaml(config))
     for warning in dict.fromkeys([*annotations.warnings, *data.warnings, *validation.warnings]):
         reporter.line(f"warning: {warning}")
     reporter.line(_summary(config, model.detector, data, validation, plan, device))

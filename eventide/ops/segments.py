@@ -1,23 +1,10 @@
-"""Arithmetic of segments: pure functions on arrays, in any unit."""
+"""Which annotated segments count."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from eventide.ops.compiled import compiled
-
-
-def segment_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Temporal intersection over union of every pair: (N, 2) and (M, 2) -> (N, M) float64.
-
-    A pair whose union is empty or negative (segments without length, or that end before they start) has 0, never NaN.
-    """
-    first = np.asarray(first, dtype=np.float64).reshape(-1, 1, 2)
-    second = np.asarray(second, dtype=np.float64).reshape(1, -1, 2)
-    inter = np.minimum(first[..., 1], second[..., 1]) - np.maximum(first[..., 0], second[..., 0])
-    inter = np.maximum(inter, 0.0)
-    union = (second[..., 1] - second[..., 0]) + (first[..., 1] - first[..., 0]) - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
 def unique_segments(segments: np.ndarray, label_ids: np.ndarray, tolerance: float = 1e-3) -> np.ndarray:

@@ -172,23 +172,3 @@ def test_clip_to_grid(event: tuple[float, float], expected: list[float] | None) 
     assert kept.tolist() == ([] if expected is None else [expected])
     assert label_ids.tolist() == ([] if expected is None else [3])
     assert kept.dtype == np.float32
-
-
-DUPLICATES = [
-    pytest.param([(1, 2, 0), (1, 2, 0)], [0], id="the same"),
-    pytest.param([(1, 2, 0), (1, 2, 1)], [0, 1], id="another class"),
-    pytest.param([(1, 2, 0), (1.0009, 1.9995, 0)], [0], id="within the tolerance"),
-    pytest.param([(1, 2, 0), (1.002, 2, 0)], [0, 1], id="beyond the tolerance"),
-    pytest.param([(1, 2, 0), (1.0009, 2, 0), (1.0018, 2, 0)], [0, 2], id="compared with the ones kept"),
-    pytest.param([(1, 1.0005, 0), (3, 3, 0), (5, 6, 0)], [2], id="too short"),
-    pytest.param([], [], id="none"),
-]
-
-
-@pytest.mark.parametrize(("events", "kept"), DUPLICATES)
-def test_without_duplicates(events: list[tuple[float, float, int]], kept: list[int]) -> None:
-    segments = np.array([event[:2] for event in events], dtype=np.float64).reshape(-1, 2)
-    label_ids = np.array([event[2] for event in events], dtype=np.int64)
-    found, found_ids = augment.without_duplicates(segments, label_ids)
-    np.testing.assert_array_equal(found, segments[kept])
-    np.testing.assert_array_equal(found_ids, label_ids[kept])

@@ -17,9 +17,9 @@ from eventide.engine.checkpoint import (
     newest_readable,
     save_checkpoint,
 )
-from eventide.engine.files import remove_temporary_files, write_atomically
 from eventide.engine.model_file import StoredModel, load_model, save_model
 from eventide.models import build
+from eventide.ops.files import remove_temporary_files, replacing, write_file
 from eventide.types import EventideError
 from tests.engine.making import LABELS, tiny_config
 
@@ -51,15 +51,17 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
         raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError):
-        write_atomically(path, fail)
+        write_file(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    for name in ("best.safetensors.tmp", "checkpoints/step_00000001.pt.tmp", "checkpoints/step_00000001.pt"):
-        (tmp_path / name).write_text("")
+    writers = [replacing(tmp_path / name) for name in ("best.safetensors", "checkpoints/step_00000001.pt")]
+    for writer in writers:
+        writer.__enter__()  # and never out of it again
+    (tmp_path / "checkpoints" / "step_00000001.pt").write_text("")
+    assert len(list(tmp_path.rglob("*.tmp"))) == 2
     remove_temporary_files(tmp_path)
     left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["step_00000001.pt"]
