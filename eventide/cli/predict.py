@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -137,20 +136,12 @@ def _folder(
 
 def _overridden(stored: Config, overrides: Sequence[str], checkpoint: Path) -> Config:
     """The configuration stored in `checkpoint` with `--set` on top, checked like any other."""
-    if not overrides:
-        return stored
     fixed = [text for text in overrides if text.partition(".")[0] in FIXED]
     if fixed:
         raise UsageError(f"--set {fixed[0]}: the checkpoint decides that; dataset.* and test_cfg.* may be set here")
-    from eventide.config_loading import config_to_yaml, load_config
+    from eventide.config_loading import override_config
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "checkpoint.yaml"
-        path.write_text(config_to_yaml(stored), encoding="utf-8")
-        try:
-            return load_config(path, overrides)
-        except UsageError as error:
-            raise UsageError(str(error).replace(str(path), f"configuration in {checkpoint}")) from None
+    return override_config(stored, overrides, f"configuration in {checkpoint}")
 
 
 def _above(detections: Detections, min_score: float) -> Detections:

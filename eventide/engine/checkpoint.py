@@ -72,7 +72,7 @@ def newest_readable(folder: Path, say: Callable[[str], object]) -> tuple[Path, d
         try:
             return path, load_checkpoint(path)
         except EventideError as error:
-            say(f"warning: {error}; trying the one before it")
+            say(f"warning: {error} (trying the one before it)")
     if paths:
         raise EventideError(
             f"none of the {len(paths)} checkpoints in {folder} can be read; remove them to start the run afresh"

@@ -58,8 +58,10 @@ def load_model(path: Path) -> StoredModel:
                     f"{FORMAT!r}); take best.safetensors of a run, or convert with `eventide import-actionformer`"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-    except (SafetensorError, OSError) as error:
-        raise EventideError(f"{path} cannot be read as a model file, it is damaged or cut off: {error}") from None
+    except OSError as error:
+        raise EventideError(f"{path} cannot be read: {error.strerror or error}") from None
+    except SafetensorError:
+        raise EventideError(f"{path} cannot be read as a model file: it is damaged or cut off; copy it again") from None
     try:
         labels, fps = json.loads(metadata["labels"]), json.loads(metadata["fps"])
         config = json.loads(metadata["config"])

@@ -25,25 +25,26 @@ def load_tensors(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             start = file.read(2)
-        if not start.startswith(STARTS):
-            raise EventideError(f"{path} cannot be read as a checkpoint: it is none, or its beginning is damaged")
+    except OSError as error:
+        raise EventideError(f"{path} cannot be read: {error.strerror or error}") from None
+    if not start.startswith(STARTS):
+        raise EventideError(f"{path} cannot be read as a checkpoint: it is none, or its beginning is damaged")
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch wonders aloud about damaged files; the message below says it once
             return torch.load(path, map_location="cpu", weights_only=True)
-    except EventideError:
-        raise
     except pickle.UnpicklingError as error:
         if any(phrase in str(error) for phrase in CODE):
             raise EventideError(
                 f"{path} holds Python objects other than tensors, which could run code; it is not loaded. Save its "
                 "state_dict alone, a plain dictionary of tensors"
             ) from None
-        raise _damaged(path, error) from None
-    except Exception as error:  # torch raises whatever it meets in a damaged file
-        raise _damaged(path, error) from None
+        raise _damaged(path) from None
+    except Exception:  # torch raises whatever it meets in a damaged file
+        raise _damaged(path) from None
 
 
-def _damaged(path: Path, error: Exception) -> EventideError:
-    lines = str(error).splitlines()
-    reason = lines[0].strip() if lines else type(error).__name__
-    return EventideError(f"{path} cannot be read as a checkpoint, it is damaged or cut off: {reason[:200]}")
+def _damaged(path: Path) -> EventideError:
+    return EventideError(
+        f"{path} cannot be read as a checkpoint: it is damaged or cut off; take another one, or copy it again"
+    )

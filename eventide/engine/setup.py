@@ -77,10 +77,8 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
     precision, sentence = choose_precision(device, options.amp)
     if sentence:
         reporter.line(sentence)
-    if found is None:  # a run that goes on has been checked when it began
-        report = check_dataset(config, progress=lambda done, total: reporter.bar("checking the data", done, total))
-        reporter.close_bar()
-        raise_problems("the data is not fit for training", report.problems)
+    if found is None:  # the data of a run that goes on was checked when it began
+        check_data(config, reporter)
     annotations = load_annotations(config.dataset.json_file)
     data = SegmentDataset(config, config.train_split, training=True, annotations=annotations)
     validation = SegmentDataset(config, config.val_split, training=False, annotations=annotations)
@@ -100,10 +98,10 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
     if found is not None:
         state.load_state_dict(found[1])
     write_text(folder.config, config_to_yaml(config))
-    for warning in dict.fromkeys([*annotations.warnings, *data.warnings, *validation.warnings]):
-        reporter.line(f"warning: {warning}")
     reporter.line(_summary(config, model.detector, data, validation, plan, device))
     if found is not None:
+        for warning in dict.fromkeys([*annotations.warnings, *data.warnings, *validation.warnings]):
+            reporter.line(f"warning: {warning}")
         reporter.line(f"going on from {found[0]}, step {state.counters.step} of {plan.total_steps}")
     trainer = Trainer(
         config=config,
@@ -124,6 +122,19 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
     )
     trainer.last_checkpoint = None if found is None else found[0]
     return trainer
+
+
+def check_data(config: Config, reporter: Reporter) -> None:
+    """Look at all annotations and features; print what is odd, one line each.
+
+    Raises:
+        EventideError: something must be mended before training; names every problem.
+    """
+    report = check_dataset(config, progress=lambda done, total: reporter.bar("checking the data", done, total))
+    reporter.close_bar()
+    for warning in report.warnings:
+        reporter.line(f"warning: {warning}")
+    raise_problems("the data is not fit for training", report.problems)
 
 
 def find_checkpoint(

@@ -145,5 +145,5 @@ def test_external_scores_give_the_classes(folder: Path) -> None:
     best = {name: items[0]["label"] for name, items in predict(folder, *words).items()}
     assert set(best.values()) == {"jump"}
     (folder / "scores.json").write_text(json.dumps({"rec5": [0.1, 0.9]}))
-    with pytest.raises(CommandLineError, match="no class scores for recording"):
+    with pytest.raises(CommandLineError, match="no external scores for recording"):
         predict(folder, *words, "--force")

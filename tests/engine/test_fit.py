@@ -151,6 +151,18 @@ def test_a_finished_run_may_be_resumed(tiny_data: Path, undisturbed: Path) -> No
     assert all(torch.equal(tensor, again[name]) for name, tensor in before.items())
 
 
+def test_what_the_check_of_the_data_finds_odd_is_said_once(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tiny_config(tiny_data).dataset.model_dump()
+    config = tiny_config(tiny_data, dataset={**settings, "num_classes": 3}, opt={"epochs": 1, "warmup_epochs": 0})
+    run = run_training(tmp_path, config, "odd").folder.path
+    for text in (capsys.readouterr().out, (run / "train.log").read_text()):
+        warnings = [line for line in text.splitlines() if line.startswith("warning: ")]
+        assert len(warnings) == 1
+        assert "1 class(es) without examples in training: 2;" in warnings[0]
+
+
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     tiny_data: Path, tmp_path: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
