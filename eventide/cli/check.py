@@ -37,7 +37,7 @@ def check(
     durations per pyramid level, and events that no pyramid point learns. Exits with 1 if there are problems.
     """
     from eventide.config_loading import load_config
-    from eventide.data.problems import problem_message
+    from eventide.ops.problems import problem_message
 
     report = _run(load_config(config, set_ or ()), scan_values=not headers_only)
     if json is not None:

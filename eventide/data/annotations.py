@@ -8,8 +8,6 @@ Times are seconds. `duration`, `fps`, `label_id` and `annotations` may be missin
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -18,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eventide.data.problems import raise_problems
+from eventide.ops.json_reading import is_number, is_text, read_json, shown
+from eventide.ops.problems import raise_problems
 from eventide.types import EventideError, Recording, UsageError
 
 # Times are compared with this slack, so that a rounded last digit is no problem (seconds).
@@ -120,35 +119,7 @@ def empty_split_message(names: Sequence[str], annotations: AnnotationSet) -> str
 def _read_database(path: Path) -> tuple[dict[str, Any], list[str]]:
     """The parsed `database` object and the duplicate keys of the file, as problems."""
     problems: list[str] = []
-
-    def keep_last(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        seen = dict(pairs)
-        if len(seen) < len(pairs):
-            keys = [key for key, _ in pairs]
-            problems.extend(
-                f"key {key!r} appears {keys.count(key)} times in one object"
-                for key in dict.fromkeys(keys)
-                if keys.count(key) > 1
-            )
-        return seen
-
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        if not text.strip():
-            raise EventideError(f"{path}: the annotation file is empty")
-        document = json.loads(text, object_pairs_hook=keep_last)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such annotation file; check the path (dataset.json_file)") from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the annotation file: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise EventideError(f"{path}: not a UTF-8 text file (byte {error.start}); save it as UTF-8 JSON") from None
-    except json.JSONDecodeError as error:
-        raise EventideError(f"{path}: not valid JSON: {error.msg}, line {error.lineno}, column {error.colno}") from None
-    except RecursionError:
-        raise EventideError(f"{path}: not an annotation file: the JSON is nested too deeply") from None
-    except ValueError as error:  # an integer of thousands of digits
-        raise EventideError(f"{path}: not valid JSON: {error}") from None
+    document = read_json(path, "annotation file", problems)
     if not isinstance(document, dict) or not isinstance(document.get("database"), dict):
         found = "a JSON object without one" if isinstance(document, dict) else f"{_kind(document)}"
         if isinstance(document, dict) and "database" in document:
@@ -169,26 +140,6 @@ def _kind(value: Any) -> str:
     return names[type(value)]
 
 
-def finite_number(value: Any) -> float | None:
-    """The value as a finite float; None when it is no number, NaN, infinite or too large."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _printable(text: str) -> bool:
-    """Whether text can be written as UTF-8 (JSON escapes allow lone surrogates, which cannot)."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 class _Reader:
     """Checks recordings and events one by one and collects what is wrong with them."""
 
@@ -202,14 +153,14 @@ class _Reader:
     def record(self, key: str, value: Any) -> _Record | None:
         """One entry of the database; None when there is no recording to speak of."""
         where = f"recording {key!r}"
-        if not key or not _printable(key):
+        if not key or not is_text(key):
             self.problems.append(f"{where}: the id is {'not valid Unicode' if key else 'empty'}")
             return None
         if not isinstance(value, dict):
             self.problems.append(f"{where}: expected an object, got {_kind(value)}")
             return None
         subset = value.get("subset")
-        if not isinstance(subset, str) or not subset.strip() or not _printable(subset):
+        if not is_text(subset) or not subset.strip():
             self.problems.append(f'{where}: "subset" must be text such as "training", got {_shown(value, "subset")}')
             subset = ""
         duration = self._positive(value, "duration", where)
@@ -242,11 +193,10 @@ class _Reader:
         """An optional positive number of a recording."""
         if value.get(key) is None:
             return None
-        number = finite_number(value[key])
-        if number is None or number <= 0:
+        if not is_number(value[key]) or value[key] <= 0:
             self.problems.append(f'{where}: "{key}" must be a positive number, got {_shown(value, key)}')
             return None
-        return number
+        return float(value[key])
 
     def _event(self, item: Any, duration: float | None, where: str) -> _Event | None:
         if not isinstance(item, dict):
@@ -259,7 +209,7 @@ class _Reader:
         times = self._segment(item, duration, where)
         label = item.get("label")
         label_id = item.get("label_id")
-        if label is not None and (not isinstance(label, str) or not label or not _printable(label)):
+        if label is not None and (not is_text(label) or not label):
             self.problems.append(f'{where}: "label" must be text, got {_shown(item, "label")}')
         if label_id is not None and (
             isinstance(label_id, bool) or not isinstance(label_id, int) or not 0 <= label_id <= MAX_LABEL_ID
@@ -276,13 +226,12 @@ class _Reader:
     def _segment(self, item: dict[str, Any], duration: float | None, where: str) -> tuple[float, float] | None:
         """Start and end in seconds, checked against one another and against the recording."""
         segment = item.get("segment")
-        numbers = [finite_number(time) for time in segment] if isinstance(segment, list) else []
-        if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
+        if not isinstance(segment, list) or len(segment) != 2 or not all(map(is_number, segment)):
             self.problems.append(
                 f'{where}: "segment" must be two finite numbers [start, end] in seconds, got {_shown(item, "segment")}'
             )
             return None
-        start, end = numbers[0], numbers[1]
+        start, end = map(float, segment)
         if end < start:
             self.problems.append(f"{where}: the segment ends ({end:g} s) before it starts ({start:g} s)")
         elif start < -TIME_TOLERANCE:
@@ -301,14 +250,13 @@ class _Reader:
 
 
 def _shown(item: dict[str, Any], key: str) -> str:
-    """The value of a key for a message: short, on one line, printable."""
+    """The value of a key for a message."""
     if key not in item:
         return "nothing (the key is missing)"
     value = item[key]
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(part, dict | list) for part in value)):
         return f"{_kind(value)} with more inside"
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shown(value)
 
 
 def _labels_of_file(records: list[_Record], problems: list[str]) -> tuple[list[str], dict[str | int, int]]:

@@ -32,7 +32,7 @@ from eventide.data.dataset import (
 )
 from eventide.data.features import FeatureStore, non_finite_message
 from eventide.data.formats import read_header, read_rows
-from eventide.data.problems import name_some
+from eventide.ops.problems import name_some
 from eventide.ops.segments import unique_segments
 from eventide.ops.timeline import seconds_to_grid
 from eventide.types import EventideError, Recording, Timeline

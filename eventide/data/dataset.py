@@ -11,7 +11,7 @@ from eventide.config import Config, DatasetConfig
 from eventide.data import augment
 from eventide.data.annotations import AnnotationSet, load_annotations, split
 from eventide.data.features import FeatureStore
-from eventide.data.problems import name_some, raise_problems
+from eventide.ops.problems import name_some, raise_problems
 from eventide.ops.segments import unique_segments
 from eventide.ops.timeline import seconds_to_grid
 from eventide.types import EventideError, Recording, Sample, Timeline, UsageError

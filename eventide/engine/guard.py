@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from eventide.data.problems import name_some
+from eventide.ops.problems import name_some
 from eventide.types import EventideError
 
 ALLOCATOR_PHRASES = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")

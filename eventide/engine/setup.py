@@ -16,7 +16,6 @@ from eventide.data.annotations import load_annotations
 from eventide.data.checks import check_dataset
 from eventide.data.dataset import SegmentDataset
 from eventide.data.loader import steps_per_epoch
-from eventide.data.problems import raise_problems
 from eventide.engine.checkpoint import load_checkpoint, newest_readable
 from eventide.engine.devices import choose_precision, make_fabric, pick_device, refuse_launchers
 from eventide.engine.ema import WeightAverage
@@ -32,6 +31,7 @@ from eventide.engine.state import TrainingState
 from eventide.engine.weights import config_differences, describe_model, shorten, tensor_differences
 from eventide.models import build
 from eventide.ops.files import write_text
+from eventide.ops.problems import raise_problems
 from eventide.types import EventideError, Recording, UsageError
 
 # Keys that may differ when a run goes on: they say where things are and how they are done, not what comes out.

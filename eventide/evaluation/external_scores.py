@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from eventide.ops.json_reading import is_number, raise_problems, read_json, shown
+from eventide.ops.json_reading import is_number, read_json, shown
+from eventide.ops.problems import raise_problems
 from eventide.types import EventideError, UsageError
 
 

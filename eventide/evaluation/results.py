@@ -15,7 +15,8 @@ import numpy as np
 
 from eventide.evaluation.events import Predictions
 from eventide.ops.files import write_text
-from eventide.ops.json_reading import is_number, is_text, raise_problems, read_json, shown
+from eventide.ops.json_reading import is_number, is_text, read_json, shown
+from eventide.ops.problems import raise_problems
 from eventide.types import Detections, EventideError
 
 VERSION = "1.0"

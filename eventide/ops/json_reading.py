@@ -1,22 +1,22 @@
-"""Strict reading of JSON files, and problems of a file told in one message."""
+"""Strict reading of JSON files."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from eventide.types import EventideError, UsageError
 
-SHOWN_PROBLEMS = 20
 
-
-def read_json(path: str | Path, what: str) -> Any:
+def read_json(path: str | Path, what: str, problems: list[str] | None = None) -> Any:
     """The content of a JSON file. `what` names it in messages ("results file").
 
-    Refused: bytes that are not UTF-8, a key that occurs twice in one object, NaN and Infinity, nesting too deep.
+    Refused: bytes that are not UTF-8, nesting too deep, a key that occurs twice in one object, NaN and Infinity. With
+    `problems` the file is read on where it can be: a repeated key becomes an item of this list, and its last value
+    counts; NaN and Infinity are left to the caller.
 
     Raises:
         UsageError: there is no such file, or it cannot be read.
@@ -27,13 +27,13 @@ def read_json(path: str | Path, what: str) -> Any:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such {what}; check the path") from None
     except IsADirectoryError:
-        raise UsageError(f"{path} is a folder; give the path of a {what}") from None
+        raise UsageError(f"{path} is a folder; give the path of the {what}") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot read the {what}: {getattr(error, 'strerror', None) or error}") from None
-    return parse_json(data, f"{path}: the {what}")
+    return parse_json(data, f"{path}: the {what}", problems)
 
 
-def parse_json(data: bytes, name: str) -> Any:
+def parse_json(data: bytes, name: str, problems: list[str] | None = None) -> Any:
     """The content of JSON bytes, as `read_json`; `name` begins every message."""
     try:
         text = data.decode("utf-8-sig")
@@ -41,8 +41,9 @@ def parse_json(data: bytes, name: str) -> Any:
         raise EventideError(f"{name} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     if not text.strip():
         raise EventideError(f"{name} is empty")
+    constant = _no_constant if problems is None else float
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, problems), parse_constant=constant)
     except json.JSONDecodeError as error:
         raise EventideError(
             f"{name} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
@@ -59,12 +60,16 @@ class _BadJsonError(ValueError):
     """Valid to Python's parser, refused by us."""
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]], problems: list[str] | None) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        seen: set[str] = set()
-        double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _BadJsonError(f"has the key {double!r} twice in one object; remove or rename one")
+        repeated = [(key, count) for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        found = [
+            f"has the key {key!r} {count} times in one object; remove or rename all but one" for key, count in repeated
+        ]
+        if problems is None:
+            raise _BadJsonError(found[0])
+        problems += found
     return content
 
 
@@ -77,7 +82,7 @@ def is_number(value: Any) -> bool:
     return type(value) in (float, int) and -sys.float_info.max <= value <= sys.float_info.max
 
 
-def is_text(value: Any) -> bool:
+def is_text(value: Any) -> TypeGuard[str]:
     """Whether a JSON value is text that can be written again (escapes can spell halves of characters, which cannot)."""
     if type(value) is not str:
         return False
@@ -92,16 +97,3 @@ def shown(value: Any) -> str:
     """A JSON value as a short text for a message."""
     text = json.dumps(value, ensure_ascii=True, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def raise_problems(name: str, problems: Sequence[str], advice: str = "") -> None:
-    """Raise one EventideError that tells every problem of a file, if there is any; at most the first 20 in full."""
-    if not problems:
-        return
-    tail = f" ({advice})" if advice else ""
-    if len(problems) == 1:
-        raise EventideError(f"{name}: {problems[0]}{tail}")
-    lines = [f"  {problem}" for problem in problems[:SHOWN_PROBLEMS]]
-    if len(problems) > SHOWN_PROBLEMS:
-        lines.append(f"  and {len(problems) - SHOWN_PROBLEMS} more")
-    raise EventideError("\n".join([f"{name}: {len(problems)} problems{tail}", *lines]))

@@ -68,7 +68,7 @@ CASES = [
         "annotations: a folder",
         "named a folder as the annotation file",
         load_annotations,
-        "cannot read the annotation file",
+        "is a folder; give the path",
         2,
     ),
     ErrorCase("annotations: empty file", "gave an empty annotation file", file_of(b""), "file is empty", 1),
@@ -79,7 +79,7 @@ CASES = [
         "annotations: not UTF-8",
         "saved the annotations as UTF-16",
         file_of("{}".encode("utf-16")),
-        "not a UTF-8 text file",
+        "is not UTF-8 text",
         1,
     ),
     ErrorCase(
@@ -100,7 +100,7 @@ CASES = [
         "annotations: recording twice",
         "listed a recording twice",
         file_of(b'{"database": {"v1": {"subset": "training"}, "v1": {"subset": "training"}}}'),
-        "key 'v1' appears 2 times",
+        "has the key 'v1' 2 times",
         1,
     ),
     ErrorCase(
@@ -121,9 +121,9 @@ CASES = [
         1,
     ),
     ErrorCase(
-        "annotations: NaN", "gave NaN as a time", event(clap(float("nan"), 3)), r"two finite numbers .* \[nan, 3\]", 1
+        "annotations: NaN", "gave NaN as a time", event(clap(float("nan"), 3)), r"two finite numbers .* \[NaN, 3\]", 1
     ),
-    ErrorCase("annotations: times as text", "put times in quotes", event(clap("1.5", "3")), r"got \['1.5', '3'\]", 1),
+    ErrorCase("annotations: times as text", "put times in quotes", event(clap("1.5", "3")), r'got \["1.5", "3"\]', 1),
     ErrorCase("annotations: no label", "left out the label", event({"segment": [1, 2]}), 'neither "label" nor', 1),
     ErrorCase(
         "annotations: contradictory ids",

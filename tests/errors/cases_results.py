@@ -108,7 +108,7 @@ CASES = [
         "results: recording twice",
         "joined two results files by hand, so that a recording occurs twice",
         scored('{"results": {"a": [], "a": []}}'),
-        "has the key 'a' twice",
+        "has the key 'a' 2 times",
         1,
     ),
     ErrorCase(

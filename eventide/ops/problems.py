@@ -10,7 +10,7 @@ MAX_LISTED = 50
 
 
 def problem_message(title: str, problems: Sequence[str], limit: int = MAX_LISTED) -> str:
-    """`title: problem` for one problem; a counted list, one problem a line, for several."""
+    """`title: problem` for one problem; a counted list, one problem a line and `limit` at most, for several."""
     if len(problems) == 1:
         return f"{title}: {problems[0]}"
     lines = [f"{title}: {len(problems)} problems"]
