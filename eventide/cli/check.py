@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eventide.cli.progress import progress_bar
 from eventide.types import EventideError
 
 if TYPE_CHECKING:
@@ -50,19 +51,11 @@ def check(
 
 
 def _run(config: Config, *, scan_values: bool) -> CheckReport:
-    """Check with a progress bar, which only a terminal shows."""
-    from rich.progress import Progress
-
+    """Check with a progress bar."""
     from eventide.data.checks import check_dataset
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading features", total=None)
-        return check_dataset(
-            config,
-            scan_values=scan_values,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with progress_bar("reading features") as on_progress:
+        return check_dataset(config, scan_values=scan_values, progress=on_progress)
 
 
 def _write(path: Path, report: CheckReport) -> None:

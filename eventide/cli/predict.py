@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from eventide.cli.progress import progress_bar
 from eventide.types import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def predict(
     keep_freed_memory()
     overrides = [*(set_ or ()), *([f"test_cfg.batch_size={batch_size}"] if batch_size is not None else ())]
     begin = time.perf_counter()
-    with _progress() as on_progress:
+    with progress_bar("predicting") as on_progress:
         if config is not None and split is not None:
             found = _split(checkpoint, config, overrides, split, annotations, fps, device, on_progress)
         else:
@@ -149,15 +149,3 @@ def _above(detections: Detections, min_score: float) -> Detections:
 
     keep = detections.scores >= min_score
     return Kind(detections.segments[keep], detections.scores[keep], detections.label_ids[keep], detections.labels)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, which only a terminal shows."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("predicting", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

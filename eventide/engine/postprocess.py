@@ -1,4 +1,4 @@
-"""From candidates on the feature grid to detections in seconds: suppression, conversion, external class scores."""
+"""From candidates on the feature grid to detections in seconds: suppression, then conversion."""
 
 from __future__ import annotations
 

@@ -68,6 +68,21 @@ def make_config(folder: Path, **dataset: Any) -> Config:
     return Config.model_validate({"dataset": settings, "seed": 11})
 
 
+def hapt_config(shared: Path, **dataset: Any) -> Config:
+    """A configuration for the real data set in the folder of the fixture `shared_dir`."""
+    folder = shared / "data" / "hapt"
+    settings = {
+        "json_file": str(folder / "segments.json"),
+        "feat_folder": str(folder / "features_2hz"),
+        "num_classes": 12,
+        "input_dim": 300,
+        "feat_stride": 25.0,
+        "num_frames": 50.0,
+        **dataset,
+    }
+    return make_config(folder, **settings)
+
+
 def make_data(
     folder: Path, database: Mapping[str, Any] | None = None, lengths: Mapping[str, int] | None = None, **dataset: Any
 ) -> Config:

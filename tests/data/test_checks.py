@@ -13,7 +13,7 @@ import pytest
 from eventide.config import Config
 from eventide.data.check_report import CheckReport
 from eventide.data.checks import check_dataset
-from tests.data.making import make_config, make_data, plain_database, record, write_features, write_json
+from tests.data.making import hapt_config, make_config, make_data, plain_database, record, write_features, write_json
 
 
 def texts(report: CheckReport) -> str:
@@ -207,18 +207,7 @@ def test_proposals_have_no_class_problems(tmp_path: Path) -> None:
 
 
 def test_real_data(shared_dir: Path) -> None:
-    folder = shared_dir / "data" / "hapt"
-    report = check_dataset(
-        make_config(
-            folder,
-            json_file=str(folder / "segments.json"),
-            feat_folder=str(folder / "features_2hz"),
-            num_classes=12,
-            input_dim=300,
-            feat_stride=25.0,
-            num_frames=50.0,
-        )
-    )
+    report = check_dataset(hapt_config(shared_dir))
     assert report.problems == report.warnings == []
     assert [item.events for item in report.splits] == [849, 365]
     assert report.points.share == 0

@@ -13,7 +13,7 @@ from eventide.config import Config
 from eventide.data.dataset import SegmentDataset, resize, timeline_of
 from eventide.data.features import FeatureStore
 from eventide.types import EventideError, Sample, Timeline, UsageError
-from tests.data.making import make_config, make_data, plain_database, record, write_features, write_json
+from tests.data.making import hapt_config, make_config, make_data, plain_database, record, write_features, write_json
 
 
 def dataset_of(config: Config, *, training: bool = False, subset: str = "training") -> SegmentDataset:
@@ -246,18 +246,7 @@ def test_annotations_can_be_given(tmp_path: Path) -> None:
 
 
 def test_real_data(shared_dir: Path) -> None:
-    folder = shared_dir / "data" / "hapt"
-    config = make_config(
-        folder,
-        json_file=str(folder / "segments.json"),
-        feat_folder=str(folder / "features_2hz"),
-        num_classes=12,
-        input_dim=300,
-        feat_stride=25.0,
-        num_frames=50.0,
-        max_seq_len=256,
-    )
-    dataset = dataset_of(config, training=True)
+    dataset = dataset_of(hapt_config(shared_dir, max_seq_len=256), training=True)
     assert len(dataset) == 42
     samples = [dataset.sample(index, epoch=1) for index in range(len(dataset))]
     assert {tuple(sample.features.shape) for sample in samples} == {(256, 300)}
