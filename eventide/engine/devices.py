@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -15,6 +16,7 @@ from lightning_fabric.plugins.precision import MixedPrecision, Precision
 from eventide.types import UsageError
 
 PrecisionName = Literal["32-true", "bf16-mixed", "16-mixed"]
+DEVICE_NAMES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 LAUNCHER_VARIABLES = ("TORCHELASTIC_RUN_ID", "LOCAL_RANK", "RANK")  # what torchrun sets
 
 
@@ -33,8 +35,10 @@ def pick_device(name: str) -> torch.device:
     """The device that `auto`, `cpu`, `mps`, `cuda` or `cuda:N` stands for on this machine.
 
     Raises:
-        UsageError: it is not there.
+        UsageError: it is not there, or none of these.
     """
+    if not DEVICE_NAMES.fullmatch(name):
+        raise UsageError(f"device {name!r}: give auto, cpu, cuda, cuda:N or mps")
     has_mps = torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "mps" if has_mps else "cpu")

@@ -30,9 +30,9 @@ def load_weights(detector: nn.Module, tensors: Mapping[str, Tensor], *, source: 
     """
     differences = tensor_differences(tensors, detector.state_dict())
     if differences:
-        versions = "; v1 and v2 checkpoints are not interchangeable" if stored != wanted else ""
+        hint = "; is this the configuration that they were trained with?" if stored != wanted else ""
         raise EventideError(
-            f"{source} holds weights of {stored}, which do not fit {wanted}{versions}: {shorten(differences)}"
+            f"{source} holds weights of {stored}, which do not fit {wanted}: {shorten(differences)}{hint}"
         )
     detector.load_state_dict(dict(tensors))
 

@@ -42,10 +42,21 @@ def read_external_scores(path: str | Path, num_classes: int | None = None) -> di
             problems.append(f"{shown(name)}: {problem}")
         else:
             scores[name] = np.asarray(values, dtype=np.float64)
+    counts = {name: len(values) for name, values in scores.items()}
+    problems += [] if problems else _uneven(counts)
     raise_problems(str(path), problems)
     if not scores:
         raise EventideError(f"{path}: holds no external scores")
     return scores
+
+
+def _uneven(counts: dict[str, int]) -> list[str]:
+    """The problem that not all recordings have scores for the same number of classes, if so."""
+    if len(set(counts.values())) < 2:
+        return []
+    first, *others = counts
+    other = next(name for name in others if counts[name] != counts[first])
+    return [f"{shown(other)} has {counts[other]} scores and {shown(first)} has {counts[first]}; give one per class"]
 
 
 def scores_of(scores: dict[str, np.ndarray], recording: str, path: str | Path) -> np.ndarray:

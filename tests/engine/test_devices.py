@@ -39,6 +39,12 @@ def test_a_device_that_is_not_there(name: str) -> None:
         pick_device(name)
 
 
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:", "cuda:-1", "cuda:x", "CPU", "meta", "0"])
+def test_a_name_that_is_no_device(name: str) -> None:
+    with pytest.raises(UsageError, match="give auto, cpu, cuda, cuda:N or mps"):
+        pick_device(name)
+
+
 @pytest.mark.parametrize(
     ("label", "device", "supported", "precision", "sentence"),
     [

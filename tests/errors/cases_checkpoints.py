@@ -220,6 +220,6 @@ CASES: list[ErrorCase] = [
         "import, other model",
         "imported a checkpoint with the configuration of another model",
         imported(lambda: {"state_dict_ema": {"module.x": torch.zeros(1)}}),
-        r"do not fit LocPointTransformer.*is missing.*and \d+ more",
+        r"do not fit LocPointTransformer.*is missing.*and \d+ more; is this the configuration",
     ),
 ]

@@ -43,6 +43,13 @@ def model_set(folder: Path) -> None:
     run_cli([*PREDICT, "--features", ".", "--set", "model.backbone.n_embd=16"], folder)
 
 
+def no_such_device(folder: Path) -> None:
+    from tests.errors.cases_checkpoints import model_file
+
+    model_file(folder)
+    run_cli([*PREDICT, "--features", ".", "--device", "gpu"], folder)
+
+
 def run_exists(folder: Path) -> None:
     (folder / "runs" / "tiny").mkdir(parents=True)
     (folder / "runs" / "tiny" / "config.yaml").write_text("")
@@ -95,6 +102,7 @@ CASES: list[ErrorCase] = [
     case("no split", "left out --split", [*PREDICT, "--config", "c.yaml"], r"--config and --split belong together"),
     case("no folder", "predicted from no folder", [*PREDICT, "--features", "xyz"], r"--features xyz: there is no such"),
     ErrorCase("model set", "set a key of the model", model_set, r"the checkpoint decides that; dataset\.\*", 2),
+    ErrorCase("device", "named no device", no_such_device, r"device 'gpu': give auto, cpu, cuda", 2),
     case("zero rate", "gave a rate of 0", [*PREDICT, "--features", ".", "--fps", "0"], r"--fps 0\.0: give a number"),
     case("zero batch", "gave a batch of 0", [*PREDICT, "--features", ".", "--batch-size", "0"], r"give 1 or more"),
     ErrorCase(

@@ -52,6 +52,12 @@ def test_what_is_refused(tmp_path: Path, label: str, name: str, data: bytes, mes
         read_external_scores(tmp_path / name, 2)
 
 
+def test_recordings_of_unequal_numbers_of_classes(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"a": [0, 1], "b": [1, 0], "c": [0, 1, 0]}')
+    with pytest.raises(EventideError, match='"c" has 3 scores and "a" has 2'):
+        read_external_scores(tmp_path / "s.json")
+
+
 @pytest.mark.parametrize("name", ["none.json", "none.npz", "scores.txt"])
 def test_wrong_paths(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=name):
