@@ -33,7 +33,6 @@ def import_actionformer(
     loaded = load_config(config, set_ or ())
     labels = load_annotations(annotations, require=False).labels if annotations is not None else None
     model = import_checkpoint(loaded, checkpoint, labels=labels, raw=raw)
-    out.parent.mkdir(parents=True, exist_ok=True)
     save_model(out, model, {"imported_from": checkpoint.name, "weights": "raw" if raw else "averaged"})
     size = sum(tensor.numel() for tensor in model.tensors.values()) / 1e6
     print(f"wrote {out}: {loaded.model.backbone_type}, {size:.2f} M parameters, {len(model.labels)} classes")

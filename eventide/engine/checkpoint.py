@@ -34,7 +34,6 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def save_checkpoint(path: Path, content: Mapping[str, Any], keep: int) -> None:
     """Write `content` (tensors and plain containers) to `path`, then remove all but the newest `keep` beside it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, lambda file: torch.save({"format": FORMAT, **content}, file))
     for old in list_checkpoints(path.parent)[keep:]:
         if old != path:

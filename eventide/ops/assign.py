@@ -17,10 +17,9 @@ def assign_targets(
     """Class and boundary targets of all points of a batch, without a host synchronisation.
 
     `segments` (B, G, 2) float32 on the feature grid; `label_ids` (B, G) int64, -1 where a row is no event;
-    `center_radius` limits positives to that many
-    strides around an event's centre, None takes all points inside it. Returns class targets (B, F, classes) float32
-    in {0, 1} and distances to start and
-    end in strides of the point's level (B, F, 2) float32, meaningful where a class target is positive.
+    `center_radius` limits positives to that many strides around an event's centre, None takes all points inside it.
+    Returns class targets (B, F, classes) float32 in {0, 1} and distances to start and end in strides of the point's
+    level (B, F, 2) float32, meaningful where a class target is positive.
     """
     if segments.shape[1] == 0:
         shape = (segments.shape[0], points.position.shape[0])

@@ -12,9 +12,8 @@ def decode_level(
     """Candidates of one level of one recording.
 
     `logits` (T, classes), `offsets` (T, 2) in strides, `mask` (T,) bool. Keeps scores above `min_score`, the best
-    `topk` of them, and of these the
-    segments longer than `min_length` grid units. Returns segments (N, 2) on the grid, scores (N,), class ids (N,)
-    int64, by falling score.
+    `topk` of them, and of these the segments longer than `min_length` grid units. Returns segments (N, 2) on the grid,
+    scores (N,), class ids (N,) int64, by falling score.
     """
     classes = logits.shape[-1]
     scores = (logits.float().sigmoid() * mask.unsqueeze(-1)).flatten()
