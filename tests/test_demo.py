@@ -38,10 +38,10 @@ def test_the_demo_small(tmp_path: Path, run_cli: RunCli, run_train: RunCli) -> N
     assert again.returncode != 0, "a folder that holds a run is refused without --resume"
     assert "--resume" in again.stderr
 
-    best = RUN / "best.safetensors"
+    best, used = RUN / "best.safetensors", RUN / "config.yaml"
     ok(
         run_cli(
-            ["predict", "--checkpoint", best, "--config", CONFIG, "--split", "validation", "--output", "results.json"],
+            ["predict", "--checkpoint", best, "--config", used, "--split", "validation", "--output", "results.json"],
             tmp_path,
         )
     )
