@@ -44,6 +44,9 @@ _SCAN_BYTES = 64 << 20
 # Features and annotated duration may differ by this share and these seconds before it is worth a warning.
 _DURATION_SHARE, _DURATION_SECONDS = 0.2, 5.0
 
+_KEYS = {"training": "train_split", "validation": "val_split"}
+_EMPTY = {"training": "nothing can be learnt", "validation": "every score will be 0, and no model is the best"}
+
 
 @dataclass
 class _Facts:
@@ -89,6 +92,11 @@ def check_dataset(config: Config, *, scan_values: bool = True, progress: Progres
     _report_facts(config, facts, report, store)
     _check_labels(config, annotations, groups, report)
     _check_events(config, annotations, recordings, facts, report)
+    report.warnings += [
+        f"{annotations.path}: {_KEYS[group.name]} has no events: {_EMPTY[group.name]}"
+        for group in groups
+        if group.recordings and not any(len(recording.label_ids) for recording in group.recordings)
+    ]
     report.splits = [_summary(config, group, facts) for group in groups]
     report.classes = _classes(config, annotations, groups)
     if groups and groups[0].name == "training":
@@ -111,8 +119,7 @@ def _groups(config: Config, annotations: AnnotationSet, report: CheckReport) -> 
     for name, subsets in (("training", config.train_split), ("validation", config.val_split)):
         empty = [subset for subset in subsets if subset.lower() not in existing]
         if empty:
-            key = "train_split" if name == "training" else "val_split"
-            report.problems.append(f"{annotations.path}: {key}: {empty_split_message(empty, annotations)}")
+            report.problems.append(f"{annotations.path}: {_KEYS[name]}: {empty_split_message(empty, annotations)}")
         found = [subset for subset in subsets if subset not in empty]
         groups.append(_Group(name, list(subsets), split(annotations, found) if found else []))
     training, validation = ({recording.id for recording in group.recordings} for group in groups)

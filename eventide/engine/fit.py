@@ -291,7 +291,7 @@ class Trainer:
         by_class = not validation.proposals or bool(self.config.test_cfg.ext_score_file)
         metrics = score(validation, detections, self.config.tiou_thresholds, by_class=by_class)
         counters.evaluated_epoch = epoch
-        better = counters.best_metric is None or metrics.average_mAP > counters.best_metric
+        better = counters.best_metric is None or metrics.average_mAP >= counters.best_metric  # of equals the later
         if better:
             counters.best_metric, counters.best_epoch = metrics.average_mAP, epoch
             self._save_model(self.folder.best, metrics.average_mAP)

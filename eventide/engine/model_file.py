@@ -70,6 +70,16 @@ def load_model(path: Path) -> StoredModel:
     return StoredModel(stored_config(config, path), [str(label) for label in labels], fps, tensors)
 
 
+def stored_score(path: Path) -> float | None:
+    """The average mAP that a model file was kept for; None where it says none, or cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            score = json.loads((file.metadata() or {})["extra"])["average_mAP"]
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+    return score if isinstance(score, float) else None
+
+
 def stored_config(config: Any, path: Path) -> Config:
     """The configuration kept in a file, checked.
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from eventide.config import Config
-from eventide.config_loading import config_to_yaml
+from eventide.config_loading import config_to_yaml, load_config_with_origins
 from eventide.data.annotations import load_annotations
 from eventide.data.checks import check_dataset
 from eventide.data.dataset import SegmentDataset
@@ -22,15 +22,15 @@ from eventide.engine.ema import WeightAverage
 from eventide.engine.fit import FitOptions, Trainer
 from eventide.engine.logs import MetricsFile, TensorBoard
 from eventide.engine.memory import keep_freed_memory
-from eventide.engine.model_file import stored_config
+from eventide.engine.model_file import stored_config, stored_score
 from eventide.engine.optim import build_optimizer
 from eventide.engine.progress import Reporter
 from eventide.engine.run_folder import RunFolder
 from eventide.engine.schedule import Plan
-from eventide.engine.state import TrainingState
+from eventide.engine.state import Counters, TrainingState
 from eventide.engine.weights import config_differences, describe_model, shorten, tensor_differences
 from eventide.models import build
-from eventide.ops.files import write_text
+from eventide.ops.files import write_file, write_text
 from eventide.ops.problems import raise_problems
 from eventide.types import EventideError, Recording, UsageError
 
@@ -85,6 +85,7 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
     loader = config.loader
     plan = Plan.of(config, steps_per_epoch(len(data), loader.batch_size, loader.drop_last))
     if found is not None:
+        refuse_other_folder(folder, config, found[0])
         check_same_run(found[1], found[0], config, plan, data.labels, options.amp)
 
     fabric, scaler = make_fabric(device, precision)
@@ -97,6 +98,7 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
     state = TrainingState(model.detector, criterion, average, optimizer, scaler)
     if found is not None:
         state.load_state_dict(found[1])
+        take_over_best(folder, state.counters, found[0])
     write_text(folder.config, config_to_yaml(config))
     reporter.line(_summary(config, model.detector, data, validation, plan, device))
     if found is not None:
@@ -152,6 +154,11 @@ def find_checkpoint(
             say("no checkpoint to resume from yet: starting from the beginning")
         return found
     path = Path(resume)
+    if path.suffix == ".safetensors":
+        raise UsageError(
+            f"--resume {path}: a model file has no state to train on from; give checkpoints/step_*.pt, a run's folder "
+            "or auto"
+        )
     if path.is_dir():
         inner = path / "checkpoints"
         found = newest_readable(inner if inner.is_dir() else path, say)
@@ -177,8 +184,7 @@ def check_same_run(content: Content, path: Path, config: Config, plan: Plan, lab
             f"{path} holds weights of {stored}, the configuration asks for {wanted}; v1 and v2 checkpoints are not "
             f"interchangeable: {shorten(keys)}"
         )
-    keys = config_differences(old.model_dump(mode="json"), config.model_dump(mode="json"))
-    keys = [text for text in keys if not text.startswith(tuple(f"{key} " for key in HARMLESS))]
+    keys = setting_differences(old, config)
     if content.get("amp", False) != amp:
         keys.append(f"--amp was {'on' if content.get('amp') else 'off'} and is {'on' if amp else 'off'}")
     if list(content["labels"]) != labels:
@@ -190,6 +196,46 @@ def check_same_run(content: Content, path: Path, config: Config, plan: Plan, lab
             f"{path} belongs to a run with other settings: {shorten(keys)}. Go on with the same settings, or start a "
             "new run with another --output"
         )
+
+
+def setting_differences(old: Config, new: Config) -> list[str]:
+    """The keys that make another run, each with both values."""
+    keys = config_differences(old.model_dump(mode="json"), new.model_dump(mode="json"))
+    return [text for text in keys if not text.startswith(tuple(f"{key} " for key in HARMLESS))]
+
+
+def refuse_other_folder(folder: RunFolder, config: Config, path: Path) -> None:
+    """Refuse to go on from the checkpoint at `path` in the folder of a run with other settings: they would mix.
+
+    Raises:
+        UsageError: names the settings that differ.
+    """
+    if _lies_in(path, folder) or not folder.config.is_file():
+        return
+    keys = setting_differences(load_config_with_origins(folder.config).config, config)
+    if keys:
+        raise UsageError(
+            f"{folder.path} holds another run than {path}, with other settings: {shorten(keys)}; choose another name "
+            "with --output"
+        )
+
+
+def take_over_best(folder: RunFolder, counters: Counters, path: Path) -> None:
+    """See to it that the best model so far of the run that goes on from `path` is in its folder.
+
+    From another folder it is copied. Where it is lost, the next evaluation is the best again.
+    """
+    if counters.best_metric is None or (_lies_in(path, folder) and folder.best.is_file()):
+        return
+    source = RunFolder(path.parent.parent).best
+    if source.is_file() and stored_score(source) == counters.best_metric:
+        write_file(folder.best, lambda file: file.write(source.read_bytes()))
+    else:
+        counters.best_metric, counters.best_epoch, counters.evaluated_epoch = None, 0, 0
+
+
+def _lies_in(path: Path, folder: RunFolder) -> bool:
+    return path.resolve().is_relative_to(folder.path.resolve())
 
 
 def common_rate(config: Config, recordings: list[Recording]) -> float | None:

@@ -38,6 +38,17 @@ def test_a_sound_data_set(tmp_path: Path) -> None:
     json.dumps(report.to_dict())
 
 
+@pytest.mark.parametrize(("subset", "key"), [("training", "train_split"), ("validation", "val_split")])
+def test_a_split_without_events_is_told(tmp_path: Path, subset: str, key: str) -> None:
+    database = plain_database()
+    for item in database.values():
+        if item["subset"].lower() == subset:
+            item["annotations"] = []
+    report = check_dataset(make_data(tmp_path, database))
+    assert report.problems == []
+    assert len([text for text in report.warnings if f"{key} has no events: " in text]) == 1
+
+
 def test_levels_and_events_without_a_point(tmp_path: Path) -> None:
     """Two vectors per second: 2, 5 and 0.2 s are 4, 10 and 0.4 steps; the fourth event loses to the first."""
     database = {
