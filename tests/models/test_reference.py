@@ -111,8 +111,10 @@ def test_detections_from_stored_candidates(case: ReferenceCase) -> None:
         seconds = (segments * data.feat_stride + 0.5 * data.num_frames) / float(case.numbers[f"test/{index}/fps"])
         seconds = seconds.clip(0, float(case.numbers[f"test/{index}/duration"]))
         expected = {name: case.numbers[f"test/{index}/detections/{name}"] for name in ("segments", "scores", "labels")}
-        if case.config.dataset.force_upsampling:
-            continue  # the stored seconds use a stride that depends on the file's original length
+        if (
+            case.config.dataset.force_upsampling
+        ):  # the stored seconds depend on the file's original length, unknown here
+            seconds, expected["segments"] = np.zeros_like(seconds), np.zeros_like(expected["segments"])
         _assert_same_set(seconds, scores, label_ids, **expected)
 
 
@@ -139,7 +141,7 @@ def _assert_same_set(
     theirs = np.column_stack((labels, scores, segments))
     free = np.ones(len(theirs), bool)
     for row in ours:
-        distance = np.abs(theirs - row).max(axis=1) / (1 + np.abs(row).max())
+        distance = np.abs(theirs - row).max(axis=1)
         distance[~free] = np.inf
         best = int(distance.argmin())
         assert distance[best] <= 1e-3, f"no counterpart for {row}"
