@@ -71,6 +71,7 @@ format: $(INSTALLED)  ## let ruff mend style
 	$(RUN)/ruff format .
 
 bench: $(INSTALLED)  ## the speed table; PUBLISHED=/path/to/actionformer_release adds the published code beside ours
+	$(if $(PUBLISHED),$(RUN)/python -m pip install --quiet -c constraints.txt --group bench)
 	$(RUN)/python -m benchmarks.run $(if $(PUBLISHED),--published $(PUBLISHED))
 
 docs: $(INSTALLED)  ## write docs/errors.md again from the tests

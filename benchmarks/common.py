@@ -195,6 +195,8 @@ def _build_published_nms(source: Path) -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "eventide-benchmarks" / f"nms_1d_cpu-torch{torch.__version__}-py{platform.python_version()}"
     folder.mkdir(parents=True, exist_ok=True)
+    # ninja lies beside this Python where the environment is not activated
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     try:
         sys.modules["nms_1d_cpu"] = cpp_extension.load(
             "nms_1d_cpu", [str(source)], extra_cflags=["-O3", "-fopenmp"], build_directory=str(folder), verbose=False
