@@ -263,7 +263,12 @@ class TestConfig(Section):
     iou_threshold: float = Field(
         0.1, ge=0, le=1, description="Overlap (tIoU) from which hard suppression removes the weaker; unused by soft."
     )
-    min_score: float = Field(0.001, ge=0, lt=1, description="Detections scoring less are dropped in suppression.")
+    min_score: float = Field(
+        0.001,
+        ge=0,
+        lt=1,
+        description="Detections scoring less are dropped; soft keeps the best of each class, as published.",
+    )
     max_seg_num: int = Field(200, ge=1, description="Detections kept per recording, the best.")
     nms_method: Literal["soft", "hard", "none"] = Field(
         "soft", description="Suppression of overlaps: lower their score, remove them, or nothing."

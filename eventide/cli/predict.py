@@ -44,7 +44,7 @@ def predict(
     Takes either --features DIR or --config FILE --split NAME. The rate of a recording is that of the annotations, else
     --fps, else the model's; its duration is that of the annotations.
     """
-    _check_use(features, config, split, fps, batch_size)
+    _check_use(features, config, split, fps, batch_size, output, csv)
     for folder in features or []:
         if not folder.exists():
             raise UsageError(f"--features {folder}: there is no such folder")
@@ -78,15 +78,23 @@ def predict(
 
 
 def _check_use(
-    features: list[Path] | None, config: Path | None, split: str | None, fps: float | None, batch_size: int | None
+    features: list[Path] | None,
+    config: Path | None,
+    split: str | None,
+    fps: float | None,
+    batch_size: int | None,
+    output: Path,
+    csv: Path | None,
 ) -> None:
-    """Exactly one source, and sensible numbers."""
+    """Exactly one source, sensible numbers, and files that do not overwrite one another."""
     if bool(features) == (config is not None):
         raise UsageError("give either --features DIR or --config FILE --split NAME" + (", not both" if config else ""))
     if (config is None) != (split is None):
         raise UsageError("--config and --split belong together: --config FILE --split NAME")
     if fps is not None and not 0 < fps < float("inf"):
         raise UsageError(f"--fps {fps}: give a number above 0")
+    if csv is not None and csv.absolute() == output.absolute():
+        raise UsageError(f"--csv {csv}: the same file as --output; give the table a name of its own")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"--batch-size {batch_size}: give 1 or more")
 

@@ -47,7 +47,7 @@ def batched_nms(
         segments, scores, label_ids: (N, 2) start and end in any unit, (N,) not negative, (N,) classes.
         iou_threshold: overlap from which `hard` removes a candidate. `soft` does not use it.
         min_score: `soft` drops a candidate whose score falls below it (the best one of a group always stays, as
-            published), `hard` drops scores at or below it beforehand (where it is above 0).
+            published), `hard` drops scores at or below it beforehand (where it is above 0), `none` those below it.
         max_seg_num: most detections returned, all classes together.
         method: `soft` multiplies the score by exp(-overlap^2 / sigma), `hard` removes, `none` only sorts and cuts.
         multiclass, sigma: suppress within each class, or across classes; width of `soft`.
@@ -78,13 +78,19 @@ def batched_nms(
             segments, scores, label_ids, multiclass, iou_threshold, min_score, max_seg_num, use_diou
         )
     else:
-        kept = np.argsort(-scores, kind="stable")[:max_seg_num]
-        kept_scores = scores[kept]
+        kept, kept_scores = _best(scores, min_score, max_seg_num)
     voting = method != "none" and not multiclass and voting_thresh > 0
     kept_segments = _vote(segments[kept], segments, scores, np.float32(voting_thresh)) if voting else segments[kept]
     if class_threshold is not None:
         return _above(kept_segments, kept_scores, label_ids[kept], class_threshold)
     return kept_segments, kept_scores, label_ids[kept]
+
+
+def _best(scores: np.ndarray, min_score: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and scores of at most `count` candidates that score `min_score` or more, by falling score."""
+    kept = np.argsort(-scores, kind="stable")[:count]
+    kept = kept[scores[kept] >= np.float32(min_score)]
+    return kept, scores[kept]
 
 
 def _above(segments: np.ndarray, scores: np.ndarray, label_ids: np.ndarray, class_threshold: np.ndarray) -> Arrays:

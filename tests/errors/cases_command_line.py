@@ -105,6 +105,7 @@ CASES: list[ErrorCase] = [
     ErrorCase("device", "named no device", no_such_device, r"device 'gpu': give auto, cpu, cuda", 2),
     case("zero rate", "gave a rate of 0", [*PREDICT, "--features", ".", "--fps", "0"], r"--fps 0\.0: give a number"),
     case("zero batch", "gave a batch of 0", [*PREDICT, "--features", ".", "--batch-size", "0"], r"give 1 or more"),
+    case("one output", "gave both outputs one name", [*PREDICT, "--features", ".", "--csv", "r.json"], r"same file as"),
     ErrorCase(
         "output exists", "named an output file that exists", output_exists, r"r\.json exists already.*--force", 2
     ),

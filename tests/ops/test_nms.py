@@ -214,6 +214,7 @@ THREE = arrays([[0, 10], [1, 10], [20, 30]], [0.9, 0.8, 0.7], [0, 0, 1])
         ("hard, threshold never reached", {"method": "hard", "iou_threshold": 0.95}, [0, 1, 20]),
         ("hard, score at min_score goes", {"method": "hard", "iou_threshold": 1.0, "min_score": 0.8}, [0]),
         ("none only sorts", {"method": "none"}, [0, 1, 20]),
+        ("none drops low scores", {"method": "none", "min_score": 0.75}, [0, 1]),
         ("none cuts", {"method": "none", "max_seg_num": 2}, [0, 1]),
         ("soft, floor above the second's new score", {"min_score": 0.5}, [0, 20]),
         ("soft, the best of each class stays below the floor", {"min_score": 0.95}, [0, 20]),
