@@ -57,7 +57,12 @@ class DatasetConfig(Section):
     input_dim: Count | list[Count] = Field(
         2048, description="Channels of a feature vector; a list splits them into streams, each with its own projection."
     )
-    feat_stride: float = Field(16.0, gt=0, description="Frames from one feature vector to the next.")
+    feat_stride: float = Field(
+        16.0,
+        ge=-1,
+        description="Frames from one feature vector to the next; -1: every file covers the duration of its recording, "
+        "however many vectors it has (resized features of ActivityNet).",
+    )
     num_frames: float = Field(16.0, ge=0, description="Frames that one feature vector was computed from.")
     default_fps: float | None = Field(
         None, gt=0, description="Frames per second of every recording; null reads each one's `fps` in the annotations."

@@ -77,6 +77,9 @@ def _dataset(config: Config) -> Iterator[Finding]:
         yield Finding(("dataset.file_ext",), message)
     if isinstance(dataset.feat_folder, list) and not dataset.feat_folder:
         yield Finding(("dataset.feat_folder",), "is an empty list; name at least one folder")
+    if -1 < dataset.feat_stride <= 0:
+        message = f"must be greater than 0, or -1 for files that cover their recording, got {dataset.feat_stride:g}"
+        yield Finding(("dataset.feat_stride",), message)
     if (crop := dataset.crop_ratio) and not 0 < crop[0] <= crop[1] <= 1:
         yield Finding(("dataset.crop_ratio",), f"must be [low, high] with 0 < low <= high <= 1, got {list(crop)}")
     if dataset.force_upsampling and dataset.downsample_rate > 1:
@@ -147,6 +150,19 @@ def _versions(config: Config) -> Iterator[Finding]:
     if kind == "conv" and backbone.use_abs_pe:
         message = "has no effect with model.backbone_type conv; leave it out"
         yield Finding((name + "use_abs_pe", "model.backbone_type"), message)
+
+
+def _idle(config: Config) -> Iterator[Finding]:
+    """What a backbone of convolutions does not have."""
+    if config.model.backbone_type != "conv":
+        return
+    given, default = config.model.backbone, BackboneConfig()
+    keys = [
+        f"model.backbone.{key}" for key in ("n_head", "mha_win_size") if getattr(given, key) != getattr(default, key)
+    ]
+    keys += ["train_cfg.dropout"] if config.train_cfg.dropout else []
+    for key in keys:
+        yield Finding((key,), "has no effect with model.backbone_type conv", warning=True)
 
 
 def _windows(config: Config) -> Iterator[Finding]:
@@ -275,6 +291,7 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _streams,
     _heads,
     _versions,
+    _idle,
     _windows,
     _published,
     _pyramid,

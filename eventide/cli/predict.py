@@ -114,6 +114,7 @@ def _split(
     from eventide.engine.predict import Predictor
     from eventide.engine.predict_files import predict_split, with_data_of
 
+    _refuse(overrides, ("opt", "train_cfg"))
     loaded = load_config(config, overrides)
     predictor = Predictor.load(checkpoint, device=device, change=with_data_of(loaded, config, checkpoint))
     return predict_split(predictor, split, annotations, fps, on_progress)
@@ -144,12 +145,17 @@ def _folder(
 
 def _overridden(stored: Config, overrides: Sequence[str], checkpoint: Path) -> Config:
     """The configuration stored in `checkpoint` with `--set` on top, checked like any other."""
-    fixed = [text for text in overrides if text.partition(".")[0] in FIXED]
-    if fixed:
-        raise UsageError(f"--set {fixed[0]}: the checkpoint decides that; dataset.* and test_cfg.* may be set here")
+    _refuse(overrides, FIXED)
     from eventide.config_loading import override_config
 
     return override_config(stored, overrides, f"configuration in {checkpoint}")
+
+
+def _refuse(overrides: Sequence[str], sections: Sequence[str]) -> None:
+    """Raise UsageError where `--set` names a section that a trained model is made by."""
+    fixed = [text for text in overrides if text.partition(".")[0] in sections]
+    if fixed:
+        raise UsageError(f"--set {fixed[0]}: the checkpoint decides that; dataset.* and test_cfg.* may be set here")
 
 
 def _above(detections: Detections, min_score: float) -> Detections:

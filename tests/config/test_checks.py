@@ -42,6 +42,8 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str, str]] = [
     ("feature format", {"dataset__file_ext": ".mat"}, "dataset.file_ext", "must be one of .npy, .npz"),
     ("feature format without dot", {"dataset__file_ext": "npz"}, "dataset.file_ext", "did you mean .npz?"),
     ("no folder", {"dataset__feat_folder": []}, "dataset.feat_folder", "empty list"),
+    ("stride 0", {"dataset__feat_stride": 0}, "dataset.feat_stride", "greater than 0, or -1"),
+    ("stride below 0", {"dataset__feat_stride": -0.5}, "dataset.feat_stride", "got -0.5"),
     ("crop upside down", {"dataset__crop_ratio": (1.0, 0.9)}, "dataset.crop_ratio", "low <= high"),
     ("crop above 1", {"dataset__crop_ratio": (0.9, 1.1)}, "dataset.crop_ratio", "<= 1"),
     ("crop to nothing", {"dataset__crop_ratio": (0.0, 1.0)}, "dataset.crop_ratio", "0 < low"),
@@ -169,6 +171,24 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str, str]] = [
 
 WARNINGS: list[tuple[str, dict[str, Any], str, str]] = [
     (
+        "heads of a backbone without attention",
+        {"model__backbone_type": "conv", "model__backbone__n_head": 7},
+        "model.backbone.n_head",
+        "has no effect with model.backbone_type conv",
+    ),
+    (
+        "windows of a backbone without attention",
+        {"model__backbone_type": "conv", "model__backbone__mha_win_size": 9},
+        "model.backbone.mha_win_size",
+        "has no effect",
+    ),
+    (
+        "dropout of a backbone without transformer blocks",
+        {"model__backbone_type": "conv", "train_cfg__dropout": 0.5},
+        "train_cfg.dropout",
+        "has no effect",
+    ),
+    (
         "two kinds of position",
         {**V2, "model__backbone__use_abs_pe": True},
         "model.backbone.use_abs_pe",
@@ -184,6 +204,7 @@ WARNINGS: list[tuple[str, dict[str, Any], str, str]] = [
 ]
 
 CONSISTENT: list[tuple[str, dict[str, Any]]] = [
+    ("files that cover their recording", {"dataset__feat_stride": -1}),
     ("defaults", {}),
     ("two equal lengths", {"dataset__max_seq_len": 100, "model__backbone__max_len": 100}),
     ("upsampling", {"dataset__force_upsampling": True, "dataset__max_seq_len": 192}),
@@ -195,7 +216,6 @@ CONSISTENT: list[tuple[str, dict[str, Any]]] = [
         "streams without embedding convolution",
         {"dataset__input_dim": [3, 4], "model__backbone__n_embd": [8, 16], "model__backbone__arch": (0, 2, 5)},
     ),
-    ("convolutions care for no heads", {"model__backbone_type": "conv", "model__backbone__n_head": 5}),
     (
         "windows that divide nothing",
         {"model__backbone__mha_win_size": [9, 9, 9, 9, 9, -1], "dataset__max_seq_len": 192},

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eventide.config import Config
-from eventide.data.dataset import SegmentDataset, resize, timeline_of
+from eventide.data.dataset import SegmentDataset, resize
 from eventide.data.features import FeatureStore
 from eventide.types import EventideError, Sample, Timeline, UsageError
 from tests.data.making import hapt_config, make_config, make_data, plain_database, record, write_features, write_json
@@ -183,11 +183,9 @@ def test_without_resizing_nothing_is_dropped_beyond_the_features(tmp_path: Path)
 
 @pytest.mark.parametrize(("upsample", "length"), [(False, 20), (True, 32)])
 def test_features_of_fixed_length_cover_the_duration(tmp_path: Path, upsample: bool, length: int) -> None:
-    config = fixed(tmp_path, force_upsampling=upsample)
-    settings = config.dataset.model_copy(update={"feat_stride": 0.0})
-    recording = dataset_of(config).recordings[1]
+    config = fixed(tmp_path, force_upsampling=upsample, feat_stride=-1)
     stride = 60 * 10 / length
-    assert timeline_of(settings, recording, 20) == Timeline(10.0, stride, stride, 60.0)
+    assert dataset_of(config).sample(1, 0).timeline == Timeline(10.0, stride, stride, 60.0)
 
 
 def test_resized_recordings_cannot_be_thinned_out(tmp_path: Path) -> None:

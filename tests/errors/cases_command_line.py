@@ -102,6 +102,12 @@ CASES: list[ErrorCase] = [
     case("no split", "left out --split", [*PREDICT, "--config", "c.yaml"], r"--config and --split belong together"),
     case("no folder", "predicted from no folder", [*PREDICT, "--features", "xyz"], r"--features xyz: there is no such"),
     ErrorCase("model set", "set a key of the model", model_set, r"the checkpoint decides that; dataset\.\*", 2),
+    case(
+        "rate set",
+        "set a learning rate for predicting",
+        [*PREDICT, "--config", "c.yaml", "--split", "test", "--set", "opt.learning_rate=1"],
+        r"--set opt\.learning_rate=1: the checkpoint decides that",
+    ),
     ErrorCase("device", "named no device", no_such_device, r"device 'gpu': give auto, cpu, cuda", 2),
     case("zero rate", "gave a rate of 0", [*PREDICT, "--features", ".", "--fps", "0"], r"--fps 0\.0: give a number"),
     case("zero batch", "gave a batch of 0", [*PREDICT, "--features", ".", "--batch-size", "0"], r"give 1 or more"),
