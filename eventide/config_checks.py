@@ -156,7 +156,7 @@ def _idle(config: Config) -> Iterator[Finding]:
     """What a backbone of convolutions does not have."""
     if config.model.backbone_type != "conv":
         return
-    given, default = config.model.backbone, BackboneConfig()
+    given, default = config.model.backbone, BackboneConfig.model_validate({})
     keys = [
         f"model.backbone.{key}" for key in ("n_head", "mha_win_size") if getattr(given, key) != getattr(default, key)
     ]
