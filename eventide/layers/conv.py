@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eventide.ops.linear import linear_over_time
 from eventide.ops.winograd import conv3, conv3_transformed, transform_kernel
 
 # Below this many rows the transforms of minimal filtering cost more than they save.
@@ -100,7 +101,7 @@ class Pointwise(nn.Conv1d):
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """(B, T, inputs) -> (B, T, outputs), times `scale` (outputs,)."""
-        return F.linear(x, *self.matrix(scale))
+        return linear_over_time(x, *self.matrix(scale))
 
     def matrix(self, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Weight (outputs, inputs) and bias (outputs,) of the linear map, times `scale` (outputs,)."""

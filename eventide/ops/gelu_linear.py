@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eventide.ops.linear import linear_over_time
+
 
 def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`x` (..., I), `weight` (O, I), `bias` (O,) -> linear(gelu(x)) (..., O), in the dtype of `x`; differentiable
@@ -22,7 +24,7 @@ class _GELULinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return F.linear(F.gelu(x), weight.to(x.dtype), bias.to(x.dtype))
+        return linear_over_time(F.gelu(x), weight.to(x.dtype), bias.to(x.dtype))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -30,6 +32,6 @@ class _GELULinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         rows, inputs = gradient.flatten(0, -2), x.flatten(0, -2)
         for_weight = torch.mm(rows.t(), F.gelu(inputs)).to(weight.dtype)
-        for_activation = torch.mm(rows, weight.to(x.dtype))
+        for_activation = linear_over_time(gradient, weight.t().to(x.dtype), None).flatten(0, -2)
         for_x = torch.ops.aten.gelu_backward(for_activation, inputs)
         return for_x.view_as(x), for_weight, rows.sum(0).to(weight.dtype)

@@ -7,11 +7,15 @@ direct sum (no constant but 1/2 occurs), and the products that are left run at t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# Numbers of one combination of a piece; four combinations and their products are held at a time.
+CACHED_NUMBERS = 1 << 20
 
 
 def conv3(x: Tensor, weight: Tensor) -> Tensor:
@@ -21,7 +25,10 @@ def conv3(x: Tensor, weight: Tensor) -> Tensor:
 
 def conv3_transformed(x: Tensor, kernel: Tensor) -> Tensor:
     """The same with a kernel from `transform_kernel`, not differentiable; for weights that stay the same."""
-    return _outputs(_products(_neighbourhoods(x), kernel), x.shape[1])
+    out = x.new_empty(x.shape[0], x.shape[1], kernel.shape[-1])
+    for place, piece in _pieces(x):
+        _outputs(_products(_neighbourhoods(piece), kernel), out[place])
+    return out
 
 
 def transform_kernel(weight: Tensor) -> Tensor:
@@ -36,18 +43,31 @@ def transform_kernel(weight: Tensor) -> Tensor:
     return out
 
 
-def _neighbourhoods(x: Tensor) -> Tensor:
-    """(B, T, I) to four combinations of each pair's neighbourhood x[2i - 1 : 2i + 3]: (4, B, ceil(T / 2), I)."""
-    if x.shape[1] % 2:
-        x = F.pad(x, (0, 0, 0, 1))
-    even, odd = x[:, 0::2], x[:, 1::2]
-    out = x.new_empty(4, *even.shape)
-    torch.sub(odd[:, :-1], odd[:, 1:], out=out[0, :, 1:])
-    torch.neg(odd[:, 0], out=out[0, :, 0])
-    torch.add(even, odd, out=out[1])
-    torch.sub(odd, even, out=out[2])
-    torch.sub(even[:, :-1], even[:, 1:], out=out[3, :, :-1])
-    out[3, :, -1] = even[:, -1]
+def _pieces(x: Tensor) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+    """`x` (B, T, I) in pieces small enough that their combinations stay in the processor's cache.
+
+    Each with its place, and with one neighbour on each side, zeros where there is none: (1, 2 P + 2, I) for P pairs.
+    """
+    length = x.shape[1]
+    size = max(256, CACHED_NUMBERS // x.shape[2] // 2 * 2)
+    for sequence in range(x.shape[0]):
+        for start in range(0, length, size):
+            stop = min(start + size, length)
+            left, right = int(start == 0), (stop - start) % 2 + int(stop == length)
+            piece = x[sequence : sequence + 1, start - 1 + left : min(stop + 1, length)]
+            place = (slice(sequence, sequence + 1), slice(start, stop))
+            yield place, F.pad(piece, (0, 0, left, right)) if left or right else piece
+
+
+def _neighbourhoods(piece: Tensor) -> Tensor:
+    """(1, 2 P + 2, I) to four combinations of each pair's neighbourhood: (4, 1, P, I)."""
+    end = piece.shape[1] - 2
+    first, second, third, fourth = (piece[:, offset : offset + end : 2] for offset in range(4))
+    out = piece.new_empty(4, *first.shape)
+    torch.sub(first, third, out=out[0])
+    torch.add(second, third, out=out[1])
+    torch.sub(third, second, out=out[2])
+    torch.sub(second, fourth, out=out[3])
     return out
 
 
@@ -59,24 +79,26 @@ def _products(inputs: Tensor, kernel: Tensor) -> Tensor:
     return out
 
 
-def _outputs(products: Tensor, length: int) -> Tensor:
-    """(4, B, P, O) to the convolution (B, length, O)."""
-    out = products.new_empty(products.shape[1], products.shape[2], 2, products.shape[3])
+def _outputs(products: Tensor, out: Tensor) -> None:
+    """(4, 1, P, O) to the convolution at the P pairs, into `out` (1, 2 P or 2 P - 1, O)."""
+    pairs, length = products.shape[2], out.shape[1]
     shared = torch.add(products[1], products[2])
-    torch.add(products[0], shared, out=out[:, :, 0])
+    torch.add(products[0], shared, out=out[:, 0::2])
     torch.sub(products[1], products[2], out=shared)
-    torch.sub(shared, products[3], out=out[:, :, 1])
-    return out.flatten(1, 2)[:, :length]
+    whole = pairs - length % 2
+    torch.sub(shared[:, :whole], products[3][:, :whole], out=out[:, 1::2])
 
 
-def _kernel_gradient(inputs: Tensor, gradient: Tensor) -> Tensor:
-    """Gradient (O, I, 3) of the kernel from the combinations (4, B, P, I) and the gradient (B, T, O) of the output."""
-    if gradient.shape[1] % 2:
-        gradient = F.pad(gradient, (0, 0, 0, 1))
-    even, odd = gradient[:, 0::2].flatten(0, 1), gradient[:, 1::2].flatten(0, 1)
-    parts = [
-        torch.mm(g.t(), v.flatten(0, 1)) for g, v in zip((even, even + odd, even - odd, -odd), inputs, strict=True)
-    ]
+def _kernel_gradient(x: Tensor, gradient: Tensor) -> Tensor:
+    """Gradient (O, I, 3) of the kernel from the input (B, T, I) and the gradient (B, T, O) of the output."""
+    parts = x.new_zeros(4, gradient.shape[2], x.shape[2])
+    for place, piece in _pieces(x):
+        inputs, rows = _neighbourhoods(piece), gradient[place][0]
+        if rows.shape[0] % 2:
+            rows = F.pad(rows, (0, 0, 0, 1))
+        even, odd = rows[0::2], rows[1::2]
+        for part, combined in enumerate((even, even + odd, even - odd, -odd)):
+            parts[part].addmm_(combined.t(), inputs[part, 0])
     shared, difference = (parts[1] + parts[2]) * 0.5, (parts[1] - parts[2]) * 0.5
     return torch.stack((parts[0] + shared, difference, shared + parts[3]), dim=2)
 
@@ -98,5 +120,5 @@ class _Conv3(torch.autograd.Function):
             mirrored = weight.flip(2).transpose(0, 1)
             for_x = conv3_transformed(gradient, transform_kernel(mirrored))
         if ctx.needs_input_grad[1]:
-            for_weight = _kernel_gradient(_neighbourhoods(x), gradient)
+            for_weight = _kernel_gradient(x, gradient)
         return for_x, for_weight

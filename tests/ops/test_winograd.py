@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eventide.ops import winograd
 from eventide.ops.winograd import conv3, conv3_transformed, transform_kernel
 
 SHAPES = [(batch, inputs, outputs) for batch in (1, 3) for inputs, outputs in ((1, 1), (2, 5), (7, 3))]
@@ -81,3 +82,22 @@ def test_second_derivatives_are_refused() -> None:
     (gradient,) = torch.autograd.grad(conv3(x, weight).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize("length", [255, 256, 257, 300, 511, 512, 513, 600])
+def test_pieces_join_without_a_seam(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long sequences are computed in pieces of 256 positions or more; here none is longer."""
+    monkeypatch.setattr(winograd, "CACHED_NUMBERS", 1)
+    torch.manual_seed(0)
+    x = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 3, 3, dtype=torch.float64, requires_grad=True)
+    found = winograd.conv3(x, weight)
+    expected = torch.nn.functional.conv1d(x.transpose(1, 2), weight, padding=1).transpose(1, 2)
+    torch.testing.assert_close(found, expected)
+    gradient = torch.randn_like(found)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, (x, weight), gradient),
+        torch.autograd.grad(expected, (x, weight), gradient),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
