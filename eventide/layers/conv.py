@@ -48,7 +48,8 @@ class Conv(nn.Module):
         super().__init__()
         self.conv = nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=bias)
         self.stride, self.groups = stride, groups
-        self.narrow = stride == 1 and groups == 1 and kernel > 1 and kernel * outputs <= inputs
+        few = outputs < LEAST_CHANNELS and kernel * outputs <= inputs
+        self.narrow = few and stride == 1 and groups == 1 and kernel > 1
         self.minimal = kernel == 3 and stride == 1 and groups == 1 and min(inputs, outputs) >= LEAST_CHANNELS
         self._transformed: tuple[tuple[int, int], Tensor] | None = None
         if self.conv.bias is not None:
