@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eventide.layers.canvas import Canvas
 from eventide.layers.conv import Conv
 from eventide.ops.conv_norm import conv_norm
 from eventide.ops.norm_relu import norm_relu
@@ -33,6 +34,16 @@ def norm_and_relu(norm: nn.Module, x: Tensor, keep: Tensor | None) -> Tensor:
         return norm_relu(x, norm.weight.flatten(), norm.bias.flatten(), norm.eps, keep)
     x = F.relu(norm(x))
     return x if keep is None else x * keep.unsqueeze(-1).to(x.dtype)
+
+
+def convolve_norm_relu(x: Tensor, convs: nn.ModuleList, norms: nn.ModuleList, canvas: Canvas) -> Tensor:
+    """Convolution, norm and ReLU, once per layer: (B, T, C) -> (B, T, channels), zero outside the canvas."""
+    for conv, norm in zip(convs, norms, strict=True):
+        x = conv(x)
+        if canvas.has_margin:  # a norm makes its bias of the zeros that a published mask leaves beyond the end
+            x = canvas.keep_valid(x)
+        x = norm_and_relu(norm, x, canvas.inside)
+    return x
 
 
 def in_autocast_dtype(x: Tensor) -> Tensor:

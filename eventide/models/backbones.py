@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from eventide.layers.blocks import ConvBlock, TransformerBlock
 from eventide.layers.canvas import Canvas
 from eventide.layers.conv import Conv
-from eventide.layers.norm import make_norm, norm_and_relu
+from eventide.layers.norm import convolve_norm_relu, make_norm
 from eventide.layers.position import place_positions, sinusoid_table
 
 
@@ -78,12 +78,7 @@ class PyramidBackbone(nn.Module):
         if self.proj is not None and self.streams is not None:
             streams = x.split(self.streams, dim=-1)
             x = torch.cat([canvas.keep_valid(proj(s)) for proj, s in zip(self.proj, streams, strict=True)], dim=-1)
-        for conv, norm in zip(self.embd, self.embd_norm, strict=True):
-            x = conv(x)
-            if canvas.has_margin:
-                x = canvas.keep_valid(x)
-            x = norm_and_relu(norm, x, canvas.inside)
-        return x
+        return convolve_norm_relu(x, self.embd, self.embd_norm, canvas)
 
 
 def conv_backbone(embedding: Embedding, arch: tuple[int, int, int], scale_factor: int) -> PyramidBackbone:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from eventide.layers.canvas import Canvas
 from eventide.layers.conv import Conv
 from eventide.layers.joined import JoinedLevels
-from eventide.layers.norm import make_norm, norm_and_relu
+from eventide.layers.norm import convolve_norm_relu, make_norm
 from eventide.layers.regularisation import Scale
 
 
@@ -42,12 +42,7 @@ class ConvHead(nn.Module):
 
     def trunk(self, x: Tensor, canvas: Canvas) -> Tensor:
         """(B, T, inputs) -> (B, T, channels), zero outside the canvas."""
-        for conv, norm in zip(self.head, self.norm, strict=True):
-            x = conv(x)
-            if canvas.has_margin:
-                x = canvas.keep_valid(x)
-            x = norm_and_relu(norm, x, canvas.inside)
-        return x
+        return convolve_norm_relu(x, self.head, self.norm, canvas)
 
 
 class ClassHead(ConvHead):
