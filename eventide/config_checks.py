@@ -152,19 +152,6 @@ def _versions(config: Config) -> Iterator[Finding]:
         yield Finding((name + "use_abs_pe", "model.backbone_type"), message)
 
 
-def _idle(config: Config) -> Iterator[Finding]:
-    """What a backbone of convolutions does not have."""
-    if config.model.backbone_type != "conv":
-        return
-    given, default = config.model.backbone, BackboneConfig.model_validate({})
-    keys = [
-        f"model.backbone.{key}" for key in ("n_head", "mha_win_size") if getattr(given, key) != getattr(default, key)
-    ]
-    keys += ["train_cfg.dropout"] if config.train_cfg.dropout else []
-    for key in keys:
-        yield Finding((key,), "has no effect with model.backbone_type conv", warning=True)
-
-
 def _windows(config: Config) -> Iterator[Finding]:
     backbone, key = config.model.backbone, "model.backbone.mha_win_size"
     windows, levels = backbone.mha_win_size, backbone.arch[2] + 1
@@ -291,7 +278,6 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _streams,
     _heads,
     _versions,
-    _idle,
     _windows,
     _published,
     _pyramid,

@@ -171,24 +171,6 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str, str]] = [
 
 WARNINGS: list[tuple[str, dict[str, Any], str, str]] = [
     (
-        "heads of a backbone without attention",
-        {"model__backbone_type": "conv", "model__backbone__n_head": 7},
-        "model.backbone.n_head",
-        "has no effect with model.backbone_type conv",
-    ),
-    (
-        "windows of a backbone without attention",
-        {"model__backbone_type": "conv", "model__backbone__mha_win_size": 9},
-        "model.backbone.mha_win_size",
-        "has no effect",
-    ),
-    (
-        "dropout of a backbone without transformer blocks",
-        {"model__backbone_type": "conv", "train_cfg__dropout": 0.5},
-        "train_cfg.dropout",
-        "has no effect",
-    ),
-    (
         "two kinds of position",
         {**V2, "model__backbone__use_abs_pe": True},
         "model.backbone.use_abs_pe",
@@ -204,6 +186,7 @@ WARNINGS: list[tuple[str, dict[str, Any], str, str]] = [
 ]
 
 CONSISTENT: list[tuple[str, dict[str, Any]]] = [
+    ("convolutions care for no heads", {"model__backbone_type": "conv", "model__backbone__n_head": 5}),
     ("files that cover their recording", {"dataset__feat_stride": -1}),
     ("defaults", {}),
     ("two equal lengths", {"dataset__max_seq_len": 100, "model__backbone__max_len": 100}),

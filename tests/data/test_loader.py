@@ -176,12 +176,14 @@ def test_processes_end_with_the_stream(dataset: SegmentDataset, how: str) -> Non
 
 
 INTERRUPTED = """
+import signal
 import sys
 from pathlib import Path
 from eventide.data.dataset import SegmentDataset
 from eventide.data.loader import training_batches
 from tests.data.making import make_config
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with Ctrl-C ignored
 dataset = SegmentDataset(make_config(Path(sys.argv[1])), ["training"], training=True)
 try:
     for step, _ in enumerate(training_batches(dataset, batch_size=2, num_workers=2, seed=1, drop_last=False)):
