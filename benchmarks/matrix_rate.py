@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import arguments, machine, timed
 from benchmarks.network_worker import Ours
@@ -28,7 +29,7 @@ def main() -> None:
     options = arguments(__doc__, runs=15).parse_args()
     with tempfile.TemporaryDirectory() as name:
         ours = Ours(Path(name))
-        with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter:
             ours.step()
         operations = counter.get_total_flops()
         step = statistics.median(timed(ours.step) for _ in range(3))
