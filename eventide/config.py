@@ -106,10 +106,16 @@ class LoaderConfig(Section):
     drop_last: bool = Field(
         False, description="Leave out the last, smaller batch of an epoch. Off, so that small sets lose nothing."
     )
-    batching: Literal["longest", "bucketed", "fixed"] = choice(
+    batching: Literal["longest", "bucketed", "fixed"] = Field(
         "longest",
-        "Batches of random members padded to their longest; of similar length; or padded to max_seq_len.",
-        "longest",
+        description="Training batches of random members padded to their longest; of similar length, which saves "
+        "padding; or of random members padded to max_seq_len, as published.",
+    )
+    num_lengths: int | None = Field(
+        None,
+        ge=1,
+        description="Different lengths that training batches are padded to, chosen from the data so that padding is "
+        "least; null: each batch to its own longest, or 8 lengths with train_cfg.compile.",
     )
 
 
@@ -174,11 +180,8 @@ class ModelConfig(Section):
         "Architecture: segments (ActionFormer), point events, or segments with uncertain boundaries.",
         "LocPointTransformer",
     )
-    backbone_type: Literal["conv", "convTransformer", "convTransformerv2"] = choice(
-        "convTransformer",
-        "Backbone: convolutions only, ActionFormer's transformer (v1), or v2.",
-        "conv",
-        "convTransformer",
+    backbone_type: Literal["conv", "convTransformer", "convTransformerv2"] = Field(
+        "convTransformer", description="Backbone: convolutions only, ActionFormer's transformer (v1), or v2."
     )
     backbone: BackboneConfig = section(BackboneConfig, "Backbone: sizes and switches.")
     fpn_type: Literal["identity", "fpn", "cs_fpn"] = choice(

@@ -124,9 +124,19 @@ def _heads(config: Config) -> Iterator[Finding]:
             (name + "n_head", name + "n_embd"),
             f"{backbone.n_head} does not divide the {channels} channels of n_embd; {_divisors(channels)}",
         )
+    elif _rotary(config) and channels // backbone.n_head % 2:
+        yield Finding(
+            (name + "n_head", name + "n_embd", name + "use_rope"),
+            f"{backbone.n_head} leaves {channels // backbone.n_head} channels per head, and use_rope turns them in "
+            "pairs; choose another number, or set use_rope to false",
+        )
     if (shared := backbone.n_kv_head) is not None and backbone.n_head % shared:
         message = f"{shared} does not divide n_head ({backbone.n_head}); {_divisors(backbone.n_head)}"
         yield Finding((name + "n_kv_head", name + "n_head"), message)
+
+
+def _rotary(config: Config) -> bool:
+    return config.model.backbone_type == "convTransformerv2" and config.model.backbone.use_rope is not False
 
 
 def _divisors(number: int) -> str:
@@ -141,7 +151,7 @@ def _versions(config: Config) -> Iterator[Finding]:
             if getattr(backbone, key) is not None:
                 message = f"belongs to model.backbone_type convTransformerv2, not to {kind}; leave it out"
                 yield Finding((name + key, "model.backbone_type"), message)
-    elif backbone.use_abs_pe and backbone.use_rope is not False:
+    elif backbone.use_abs_pe and _rotary(config):
         message = "with use_rope gives positions twice; leave one of them out"
         yield Finding((name + "use_abs_pe", name + "use_rope"), message, warning=True)
     if kind != "convTransformer" and backbone.use_rel_pe:

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from eventide.layers.canvas import Canvas
 from eventide.layers.conv import Conv, Pointwise
-from eventide.layers.norm import ChannelNorm, convolve_and_norm, in_autocast_dtype
-from eventide.ops.windowed_attention import windowed_attention
+from eventide.layers.norm import convolve_and_norm, in_autocast_dtype, make_norm
+from eventide.ops.attention import attention
+from eventide.ops.rope import rotate
 
 
 class ConvAttention(nn.Module):
@@ -17,19 +18,38 @@ class ConvAttention(nn.Module):
     section 3.2).
 
     `stride` above 1 shortens the sequence; `window` (odd, above 1) limits the distance of keys, otherwise all are seen.
+    `shared_heads` heads of keys and values serve `heads` of queries. `rotary` turns queries and keys by their position.
     """
 
-    def __init__(self, channels: int, heads: int, *, stride: int, window: int, dropout: float, use_rel_pe: bool):
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        shared_heads: int,
+        *,
+        stride: int,
+        window: int,
+        rotary: bool,
+        fused: bool,
+        rms: bool,
+        dropout: float,
+        use_rel_pe: bool,
+    ):
         super().__init__()
-        self.heads, self.stride = heads, stride
+        self.heads, self.shared_heads, self.stride = heads, shared_heads, stride
+        self.rotary, self.fused, self.dropout = rotary, fused, dropout
         self.reach = window // 2 if window > 1 else None
-        self.dropout = dropout
         kernel = stride + 1 if stride > 1 else 3
         self.query_conv = Conv(channels, channels, kernel, stride, channels, bias=False)
         self.key_conv = Conv(channels, channels, kernel, stride, channels, bias=False)
         self.value_conv = Conv(channels, channels, kernel, stride, channels, bias=False)
-        self.query_norm, self.key_norm, self.value_norm = (ChannelNorm(channels) for _ in range(3))
-        self.query, self.key, self.value, self.proj = (Pointwise(channels, channels) for _ in range(4))
+        self.query_norm = make_norm(channels, rms=rms)
+        self.key_norm = make_norm(channels, rms=rms)
+        self.value_norm = make_norm(channels, rms=rms)
+        shared = channels // heads * shared_heads
+        self.query, self.key, self.value, self.proj = (
+            Pointwise(channels, outputs) for outputs in (channels, shared, shared, channels)
+        )
         self.rel_pe: nn.Parameter | None = None
         if use_rel_pe and self.reach is not None:
             self.rel_pe = nn.Parameter(torch.zeros(1, 1, heads, 2 * self.reach + 1))
@@ -43,15 +63,8 @@ class ConvAttention(nn.Module):
         q = self.query(convolve_and_norm(x, self.query_conv, self.query_norm))
         k = self.key(convolve_and_norm(x, self.key_conv, self.key_norm))
         v = self.value(convolve_and_norm(x, self.value_conv, self.value_norm))
-        if self.reach is None:
-            out = self._full(q, k, v, canvas.valid)
-        else:
-            bias = None if self.rel_pe is None else self.rel_pe[0, 0]
-            out = windowed_attention(q, k, v, heads=self.heads, half=self.reach, valid=canvas.valid, bias=bias)
+        if self.rotary and canvas.rotation is not None:
+            q, k = rotate(q, self.heads, canvas.rotation), rotate(k, self.shared_heads, canvas.rotation)
+        bias = None if self.rel_pe is None else self.rel_pe[0, 0]
+        out = attention(q, k, v, heads=self.heads, half=self.reach, valid=canvas.valid, bias=bias, fused=self.fused)
         return F.dropout(self.proj(out, scale), self.dropout, self.training)
-
-    def _full(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
-        """Attention of every query to every valid key; q, k, v (B, T, C), valid (B, T) bool -> (B, T, C)."""
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
-        mask = None if valid is None else valid[:, None, None, :]
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-from typing import cast
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eventide.layers.attention import ConvAttention
 from eventide.layers.canvas import Canvas
-from eventide.layers.conv import Conv, Pointwise, max_pool_over_time
-from eventide.layers.norm import ChannelNorm
+from eventide.layers.conv import Conv, max_pool_over_time
+from eventide.layers.feed_forward import FeedForward, GatedFeedForward, gated_width
+from eventide.layers.norm import make_norm
 from eventide.layers.regularisation import AffineDropPath, channel_scale
-from eventide.ops.gelu_linear import gelu_linear
 
 
-class FeedForward(nn.Sequential):
-    """Two linear maps with GELU between; positions in the sequence as in the published checkpoints."""
+@dataclass(frozen=True)
+class BlockStyle:
+    """What the transformer blocks of a backbone share. The defaults are ActionFormer's (v1)."""
 
-    def __init__(self, channels: int, hidden: int, dropout: float):
-        super().__init__(
-            Pointwise(channels, hidden),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            Pointwise(hidden, channels),
-            nn.Dropout(dropout),
-        )
-        self.dropout = dropout
+    heads: int
+    shared_heads: int | None = None  # of keys and values; None: as many as heads
+    hidden: int | None = None  # middle of the feed-forward; None: 4 channels, or as many parameters when gated
+    rotary: bool = False
+    fused: bool = True  # attention kernels that keep no weights
+    gated: bool = False
+    rms: bool = False
+    use_rel_pe: bool = False
+    dropout: float = 0.0
+    droppath: float = 0.0
 
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        """(B, T, C) -> (B, T, C), times `scale` (C,)."""
-        second = cast(Pointwise, self[3])
-        hidden = self[0](x)
-        if self.training and self.dropout > 0:
-            hidden = F.dropout(F.gelu(hidden), self.dropout)
-            return F.dropout(second(hidden, scale), self.dropout)
-        return gelu_linear(hidden, *second.matrix(scale))
+    def feed_forward(self, channels: int) -> nn.Module:
+        """The feed-forward part for that many channels."""
+        if self.gated:
+            return GatedFeedForward(channels, self.hidden or gated_width(channels), self.dropout)
+        return FeedForward(channels, self.hidden or 4 * channels, self.dropout)
 
 
 class TransformerBlock(nn.Module):
@@ -43,14 +42,24 @@ class TransformerBlock(nn.Module):
     (ActionFormer, section 3.2).
     """
 
-    def __init__(
-        self, channels: int, heads: int, *, stride: int, window: int, dropout: float, droppath: float, use_rel_pe: bool
-    ):
+    def __init__(self, channels: int, style: BlockStyle, *, stride: int, window: int):
         super().__init__()
         self.stride = stride
-        self.ln1, self.ln2 = ChannelNorm(channels), ChannelNorm(channels)
-        self.attn = ConvAttention(channels, heads, stride=stride, window=window, dropout=dropout, use_rel_pe=use_rel_pe)
-        self.mlp = FeedForward(channels, 4 * channels, dropout)
+        self.ln1, self.ln2 = make_norm(channels, rms=style.rms), make_norm(channels, rms=style.rms)
+        self.attn = ConvAttention(
+            channels,
+            style.heads,
+            style.shared_heads or style.heads,
+            stride=stride,
+            window=window,
+            rotary=style.rotary,
+            fused=style.fused,
+            rms=style.rms,
+            dropout=style.dropout,
+            use_rel_pe=style.use_rel_pe,
+        )
+        self.mlp = style.feed_forward(channels)
+        droppath = style.droppath
         self.drop_path_attn = AffineDropPath(channels, droppath) if droppath > 0 else nn.Identity()
         self.drop_path_mlp = AffineDropPath(channels, droppath) if droppath > 0 else nn.Identity()
 

@@ -16,15 +16,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Canvas:
-    """Masks of one pyramid level.
+    """Masks and positions of one pyramid level.
 
     `valid` (B, T) bool: the position holds a real vector. `inside` (B, T) bool: the position lies on its sequence's
     canvas.
-    None stands for all True, so that a batch without padding pays for no masking.
+    None stands for all True, so that a batch without padding pays for no masking. `rotation` (T, D / 2, 2): the angles
+    that rotary embeddings turn each position by (`ops.rope.rotation_table`), None where nothing is turned. Positions
+    count in steps of the level, so that neighbours lie equally far apart on all levels.
     """
 
     valid: Tensor | None
     inside: Tensor | None
+    rotation: Tensor | None = None
 
     def keep_valid(self, x: Tensor) -> Tensor:
         """`x` (B, T, C) with zeros where no real vector is."""
@@ -41,13 +44,11 @@ class Canvas:
 
     def downsample(self, stride: int) -> Canvas:
         """The masks of a level with every `stride`-th position."""
+        rotation = None if self.rotation is None else self.rotation[: -(-self.rotation.shape[0] // stride)]
+        valid = None if self.valid is None else self.valid[:, ::stride]
         if self.valid is self.inside:
-            valid = None if self.valid is None else self.valid[:, ::stride]
-            return Canvas(valid, valid)
-        return Canvas(
-            None if self.valid is None else self.valid[:, ::stride],
-            None if self.inside is None else self.inside[:, ::stride],
-        )
+            return Canvas(valid, valid, rotation)
+        return Canvas(valid, None if self.inside is None else self.inside[:, ::stride], rotation)
 
 
 @dataclass(frozen=True)

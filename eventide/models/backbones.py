@@ -5,16 +5,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from eventide.layers.blocks import ConvBlock, TransformerBlock
+from eventide.layers.blocks import BlockStyle, ConvBlock, TransformerBlock
 from eventide.layers.canvas import Canvas
 from eventide.layers.conv import Conv
-from eventide.layers.norm import convolve_norm_relu, make_norm
+from eventide.layers.norm import convolve_norm_relu, optional_norm
 from eventide.layers.position import place_positions, sinusoid_table
+from eventide.ops.rope import rotation_table
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Embedding:
     """Sizes of the first convolutions: features to channels.
 
     `inputs` and `channels` are numbers, or lists of equal length for several input streams that are projected apart
-    and joined. `position_length` is the length of the table of absolute positions, None where there is none.
+    and joined. `rms` chooses the kind of norm. `position_length` is the length of the table of absolute positions,
+    None where there is none.
     """
 
     inputs: int | Sequence[int]
@@ -30,6 +32,7 @@ class Embedding:
     layers: int
     kernel: int
     with_norm: bool
+    rms: bool = False
     position_length: int | None = None
 
     @property
@@ -39,12 +42,23 @@ class Embedding:
 
 
 class PyramidBackbone(nn.Module):
-    """Embedding convolutions, stem blocks at full length, branch blocks that each shorten the sequence by `stride`."""
+    """Embedding convolutions, stem blocks at full length, branch blocks that each shorten the sequence by `stride`.
+
+    `rotary_width` is the number of channels of a head that rotary embeddings turn, None where there are none.
+    """
 
     pos_embd: Tensor | None
 
-    def __init__(self, embedding: Embedding, stem: Sequence[nn.Module], branch: Sequence[nn.Module], stride: int):
+    def __init__(
+        self,
+        embedding: Embedding,
+        stem: Sequence[nn.Module],
+        branch: Sequence[nn.Module],
+        stride: int,
+        rotary_width: int | None = None,
+    ):
         super().__init__()
+        self.rotary_width = rotary_width
         inputs, width = embedding.inputs, embedding.width
         self.streams = None if isinstance(inputs, int) else list(inputs)
         self.proj = None
@@ -55,7 +69,7 @@ class PyramidBackbone(nn.Module):
         sizes = ([first] + [width] * (embedding.layers - 1))[: embedding.layers]
         with_norm = embedding.with_norm
         self.embd = nn.ModuleList(Conv(size, width, embedding.kernel, bias=not with_norm) for size in sizes)
-        self.embd_norm = nn.ModuleList(make_norm(width, with_norm) for _ in sizes)
+        self.embd_norm = nn.ModuleList(optional_norm(width, with_norm, rms=embedding.rms) for _ in sizes)
         self.stem, self.branch, self.stride = nn.ModuleList(stem), nn.ModuleList(branch), stride
         length = embedding.position_length
         self.register_buffer("pos_embd", None if length is None else sinusoid_table(length, width), persistent=False)
@@ -65,6 +79,8 @@ class PyramidBackbone(nn.Module):
         x = self._embed(x, canvas)
         if self.pos_embd is not None:
             x = x + canvas.keep_valid(place_positions(self.pos_embd, canvas_lengths, x.shape[1]).to(x.dtype))
+        if self.rotary_width is not None:
+            canvas = replace(canvas, rotation=rotation_table(x.shape[1], self.rotary_width, x))
         for block in self.stem:
             x, canvas = block(x, canvas)
         levels, canvases = [x], [canvas]
@@ -89,29 +105,13 @@ def conv_backbone(embedding: Embedding, arch: tuple[int, int, int], scale_factor
 
 
 def transformer_backbone(
-    embedding: Embedding,
-    arch: tuple[int, int, int],
-    scale_factor: int,
-    *,
-    heads: int,
-    windows: Sequence[int],
-    dropout: float,
-    droppath: float,
-    use_rel_pe: bool,
+    embedding: Embedding, arch: tuple[int, int, int], scale_factor: int, style: BlockStyle, windows: Sequence[int]
 ) -> PyramidBackbone:
-    """ActionFormer's backbone of convolutions and transformer blocks; `windows` has one entry per pyramid level."""
+    """ActionFormer's backbone of convolutions and transformer blocks (v1), with the switches of v2 in `style`.
 
-    def block(stride: int, window: int) -> TransformerBlock:
-        return TransformerBlock(
-            embedding.width,
-            heads,
-            stride=stride,
-            window=window,
-            dropout=dropout,
-            droppath=droppath,
-            use_rel_pe=use_rel_pe,
-        )
-
-    stem = [block(1, windows[0]) for _ in range(arch[1])]
-    branch = [block(scale_factor, window) for window in windows[1:]]
-    return PyramidBackbone(embedding, stem, branch, scale_factor)
+    `windows` has one entry per pyramid level.
+    """
+    width = embedding.width
+    stem = [TransformerBlock(width, style, stride=1, window=windows[0]) for _ in range(arch[1])]
+    branch = [TransformerBlock(width, style, stride=scale_factor, window=window) for window in windows[1:]]
+    return PyramidBackbone(embedding, stem, branch, scale_factor, width // style.heads if style.rotary else None)

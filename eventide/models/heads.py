@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from eventide.layers.canvas import Canvas
 from eventide.layers.conv import Conv
 from eventide.layers.joined import JoinedLevels
-from eventide.layers.norm import convolve_norm_relu, make_norm
+from eventide.layers.norm import convolve_norm_relu, optional_norm
 from eventide.layers.regularisation import Scale
 
 
@@ -37,7 +37,7 @@ class ConvHead(nn.Module):
         self.head = nn.ModuleList(
             Conv(size, shape.channels, shape.kernel, bias=not shape.with_norm) for size in sizes[:-1]
         )
-        self.norm = nn.ModuleList(make_norm(shape.channels, shape.with_norm) for _ in sizes[:-1])
+        self.norm = nn.ModuleList(optional_norm(shape.channels, shape.with_norm) for _ in sizes[:-1])
         self.last_inputs = sizes[-1]
 
     def trunk(self, x: Tensor, canvas: Canvas) -> Tensor:

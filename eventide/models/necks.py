@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from eventide.layers.canvas import Canvas
 from eventide.layers.conv import Conv
-from eventide.layers.norm import make_norm
+from eventide.layers.norm import optional_norm
 
 
 class IdentityNeck(nn.Module):
@@ -14,7 +14,7 @@ class IdentityNeck(nn.Module):
 
     def __init__(self, levels: int, channels: int, with_norm: bool):
         super().__init__()
-        self.fpn_norms = nn.ModuleList(make_norm(channels, with_norm) for _ in range(levels))
+        self.fpn_norms = nn.ModuleList(optional_norm(channels, with_norm) for _ in range(levels))
 
     def forward(self, levels: list[Tensor], canvases: list[Canvas]) -> list[Tensor]:
         """L x (B, T_l, C) -> the same shapes, zero outside the canvas."""
@@ -30,7 +30,7 @@ class PyramidNeck(nn.Module):
         bias = not with_norm
         self.lateral_convs = nn.ModuleList(Conv(inputs, channels, 1, bias=bias) for _ in range(levels))
         self.fpn_convs = nn.ModuleList(Conv(channels, channels, 3, groups=channels, bias=bias) for _ in range(levels))
-        self.fpn_norms = nn.ModuleList(make_norm(channels, with_norm) for _ in range(levels))
+        self.fpn_norms = nn.ModuleList(optional_norm(channels, with_norm) for _ in range(levels))
 
     def forward(self, levels: list[Tensor], canvases: list[Canvas]) -> list[Tensor]:
         """L x (B, T_l, inputs) -> L x (B, T_l, channels), zero outside the canvas."""

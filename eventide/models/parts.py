@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eventide.config import Config
+from eventide.layers.blocks import BlockStyle
 from eventide.layers.canvas import CanvasRule
 from eventide.models.backbones import Embedding, PyramidBackbone, conv_backbone, transformer_backbone
 from eventide.models.necks import IdentityNeck, PyramidNeck
@@ -24,19 +25,29 @@ def build_backbone(config: Config) -> PyramidBackbone:
         layers=settings.arch[0],
         kernel=settings.embd_kernel_size,
         with_norm=settings.embd_with_ln,
+        rms=bool(settings.use_rms_norm),
         position_length=settings.max_len if with_positions else None,
     )
     if config.model.backbone_type == "conv":
         return conv_backbone(embedding, settings.arch, settings.scale_factor)
-    return transformer_backbone(
-        embedding,
-        settings.arch,
-        settings.scale_factor,
+    return transformer_backbone(embedding, settings.arch, settings.scale_factor, _block_style(config), _windows(config))
+
+
+def _block_style(config: Config) -> BlockStyle:
+    """The switches of v2, all off under v1 but for the fused kernels, which change speed and memory only."""
+    settings, train = config.model.backbone, config.train_cfg
+    v1 = config.model.backbone_type == "convTransformer"
+    return BlockStyle(
         heads=settings.n_head,
-        windows=_windows(config),
-        dropout=config.train_cfg.dropout,
-        droppath=config.train_cfg.droppath,
+        shared_heads=settings.n_kv_head,
+        hidden=settings.n_hidden,
+        rotary=bool(settings.use_rope),
+        fused=v1 or bool(settings.use_flash_attn),
+        gated=bool(settings.use_swiglu),
+        rms=bool(settings.use_rms_norm),
         use_rel_pe=settings.use_rel_pe,
+        dropout=train.dropout,
+        droppath=train.droppath,
     )
 
 

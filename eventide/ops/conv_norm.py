@@ -1,4 +1,4 @@
-"""Depth-wise convolution over time and the layer norm after it as one step that keeps its input only (CPU)."""
+"""Depth-wise convolution over time and the norm after it as one step that keeps its input only (CPU)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eventide.ops.row_norm import Statistics, normalise, normalise_backward
 
-def conv_norm(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor, stride: int, eps: float) -> Tensor:
+
+def conv_norm(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None, stride: int, eps: float) -> Tensor:
     """Norm over channels of a depth-wise convolution with zero padding of half the kernel; differentiable once.
 
-    `x` (B, T, C) and `kernel` (C, 1, K) of one dtype, `weight` and `bias` (C,) -> (B, ceil(T / stride), C).
+    `x` (B, T, C) and `kernel` (C, 1, K) of one dtype, `weight` and `bias` (C,) -> (B, ceil(T / stride), C). Layer
+    norm with a bias, RMS norm without.
     """
     return _ConvNorm.apply(x, kernel, weight, bias, stride, eps)
 
@@ -30,10 +33,12 @@ class _ConvNorm(torch.autograd.Function):
     """Three of these read one input; making the convolution again is cheaper than keeping three results of it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor, stride: int, eps: float) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor | None, stride: int, eps: float
+    ) -> Tensor:
         ctx.stride, ctx.channels = stride, x.shape[-1]
-        out, mean, rstd = torch.native_layer_norm(_ConvNorm.convolve(ctx, x, kernel), [x.shape[-1]], weight, bias, eps)
-        ctx.save_for_backward(x, kernel, weight, bias, mean, rstd)
+        out, statistics = normalise(_ConvNorm.convolve(ctx, x, kernel), weight, bias, eps)
+        ctx.save_for_backward(x, kernel, weight, bias, *statistics)
         return out
 
     @staticmethod
@@ -46,11 +51,9 @@ class _ConvNorm(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, kernel, weight, bias, mean, rstd = ctx.saved_tensors
+        x, kernel, weight, bias, mean, scale = ctx.saved_tensors
         convolved = _ConvNorm.convolve(ctx, x, kernel)
-        for_conv, for_weight, for_bias = torch.ops.aten.native_layer_norm_backward(
-            gradient.to(convolved.dtype), convolved, [ctx.channels], mean, rstd, weight, bias, [True, True, True]
-        )
+        for_conv, for_weight, for_bias = normalise_backward(gradient, convolved, weight, bias, Statistics(mean, scale))
         for_x, for_kernel, _ = torch.ops.aten.convolution_backward(
             _image(for_conv),
             _image(x),

@@ -249,7 +249,6 @@ def test_keys_of_findings_exist() -> None:
 UNAVAILABLE: list[tuple[str, Any]] = [
     ("model__meta_arch", "SnapFormer"),
     ("model__meta_arch", "TBTFormer"),
-    ("model__backbone_type", "convTransformerv2"),
     ("model__fpn_type", "cs_fpn"),
     ("model__reg_max", 16),
     ("model__dfl_weight", 0.25),
@@ -259,8 +258,6 @@ UNAVAILABLE: list[tuple[str, Any]] = [
     ("dataset__events", "points"),
     ("dataset__point_position", "start"),
     ("dataset__shards", "s3://bucket/shards"),
-    ("loader__batching", "bucketed"),
-    ("loader__batching", "fixed"),
     ("train_cfg__compile", True),
     ("train_cfg__auto_microbatch", True),
     ("train_cfg__cls_loss", "quality_focal"),

@@ -15,7 +15,18 @@ CHANNELS, HEADS = 12, 3
 
 def make(stride: int, window: int, use_rel_pe: bool = False, dropout: float = 0.0) -> ConvAttention:
     torch.manual_seed(0)
-    layer = ConvAttention(CHANNELS, HEADS, stride=stride, window=window, dropout=dropout, use_rel_pe=use_rel_pe)
+    layer = ConvAttention(
+        CHANNELS,
+        HEADS,
+        HEADS,
+        stride=stride,
+        window=window,
+        rotary=False,
+        fused=True,
+        rms=False,
+        dropout=dropout,
+        use_rel_pe=use_rel_pe,
+    )
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

@@ -40,6 +40,28 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "wide enough for minimal filtering": {"model__backbone__n_embd": 64, "model__backbone__n_head": 4},
     "one layer heads": {"model__head_num_layers": 1},
 }
+V2 = {"model__backbone_type": "convTransformerv2"}
+OFF = {f"model__backbone__use_{switch}": False for switch in ("rope", "flash_attn", "swiglu", "rms_norm")}
+VARIANTS |= {
+    "v2": V2,
+    "v2, full attention": {**V2, "model__backbone__mha_win_size": -1},
+    "v2, all off": {**V2, **OFF},
+    "v2, all off, full attention": {**V2, **OFF, "model__backbone__mha_win_size": -1},
+    "v2, shared heads": {**V2, "model__backbone__n_head": 4, "model__backbone__n_kv_head": 2},
+    "v2, one shared head, full and windows": {
+        **V2,
+        "model__backbone__n_head": 4,
+        "model__backbone__n_kv_head": 1,
+        "model__backbone__mha_win_size": [-1, 9, 3],
+    },
+    "v2, rotary only": {**V2, **OFF, "model__backbone__use_rope": True},
+    "v2, absolute positions, own width": {
+        **V2,
+        **OFF,
+        "model__backbone__use_abs_pe": True,
+        "model__backbone__n_hidden": 20,
+    },
+}
 LENGTHS = [1, 2, 3, 4, 5, 9, 17, 32, 33, 143, 144, 145, 301]
 
 
@@ -141,7 +163,7 @@ def test_changed_weights_are_seen_in_evaluation(meta_arch: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["conv", "convTransformer"])
+@pytest.mark.parametrize("backbone", ["conv", "convTransformer", "convTransformerv2"])
 def test_one_sample_is_learned(meta_arch: str, backbone: str) -> None:
     """Overfitting one recording finds exactly its events: targets, losses, decoding and NMS agree."""
     config = small_config(meta_arch, model__backbone_type=backbone, model__backbone__n_embd=32)

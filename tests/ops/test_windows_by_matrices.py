@@ -1,4 +1,4 @@
-"""ops/windowed_attention.py: against a masked softmax over all pairs, with gradients, lengths, windows and masks."""
+"""ops/windows_by_matrices.py: against a masked softmax over all pairs, with gradients, lengths, windows and masks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eventide.ops.windowed_attention import windowed_attention
+from eventide.ops.windows_by_matrices import windows_by_matrices
 
 HALVES, HEADS, WIDTH = (1, 4, 9, 40), (1, 3), 4
 LENGTHS = {half: sorted({1, 2, half, 2 * half + 1, 31, 32, 33, 100}) for half in HALVES}
@@ -50,7 +50,7 @@ def test_values_and_gradients(half: int, length: int, heads: int, ragged: bool, 
     inputs, direction, valid, bias = draw(half, length, heads)
     wanted = [tensor.requires_grad_() for tensor in ([*inputs, bias] if with_bias else inputs)]
     mask, added = (valid if ragged else None), (bias if with_bias else None)
-    found = windowed_attention(*inputs, heads=heads, half=half, valid=mask, bias=added)
+    found = windows_by_matrices(*inputs, heads=heads, half=half, valid=mask, bias=added)
     expected = reference(*inputs, heads=heads, half=half, valid=mask, bias=added)
     # Queries in the padding may see no key: they mean nothing, and nothing comes back from them.
     meaningful = valid if ragged else torch.ones_like(valid)
@@ -64,7 +64,7 @@ def test_holes_in_the_mask(hole: slice) -> None:
     inputs, _, _, bias = draw(9, 100, 3)
     valid = torch.ones(3, 100, dtype=torch.bool)
     valid[1, hole] = False
-    found = windowed_attention(*inputs, heads=3, half=9, valid=valid, bias=bias)
+    found = windows_by_matrices(*inputs, heads=3, half=9, valid=valid, bias=bias)
     expected = reference(*inputs, heads=3, half=9, valid=valid, bias=bias)
     torch.testing.assert_close(found[valid], expected[valid], rtol=1e-10, atol=1e-10)
 
@@ -74,16 +74,16 @@ def test_holes_in_the_mask(hole: slice) -> None:
 def test_rows_without_any_valid_key_are_finite(length: int, dtype: torch.dtype) -> None:
     inputs, direction, _, _ = draw(4, length, 3)
     q, k, v = (tensor.to(dtype).requires_grad_() for tensor in inputs)
-    out = windowed_attention(q, k, v, heads=3, half=4, valid=torch.zeros(3, length, dtype=torch.bool))
+    out = windows_by_matrices(q, k, v, heads=3, half=4, valid=torch.zeros(3, length, dtype=torch.bool))
     assert out.isfinite().all()
     assert all(x.isfinite().all() for x in torch.autograd.grad(out, (q, k, v), direction.to(dtype)))
 
 
 def test_padding_never_reaches_valid_rows() -> None:
     (q, k, v), _, valid, _ = draw(4, 100, 3)
-    before = windowed_attention(q, k, v, heads=3, half=4, valid=valid)
+    before = windows_by_matrices(q, k, v, heads=3, half=4, valid=valid)
     filled = [tensor.masked_fill(~valid.unsqueeze(-1), 1e4) for tensor in (q, k, v)]
-    after = windowed_attention(*filled, heads=3, half=4, valid=valid)
+    after = windows_by_matrices(*filled, heads=3, half=4, valid=valid)
     assert torch.equal(before[valid], after[valid])
 
 
@@ -92,15 +92,15 @@ def test_keys_one_step_beyond_the_window_do_not_count() -> None:
     q, k, v = q[:1], k[:1], v[:1]
     changed = v.clone()
     changed[:, 50] += 1.0
-    moved = (windowed_attention(q, k, changed, heads=1, half=4) - windowed_attention(q, k, v, heads=1, half=4)).abs()
+    moved = (windows_by_matrices(q, k, changed, heads=1, half=4) - windows_by_matrices(q, k, v, heads=1, half=4)).abs()
     assert moved.sum(dim=2)[0].nonzero().flatten().tolist() == list(range(46, 55))
 
 
 def test_inputs_that_are_views() -> None:
     (q, k, v), _, valid, bias = draw(4, 64, 3)
     views = [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in (q, k, v)]
-    found = windowed_attention(*views, heads=3, half=4, valid=valid, bias=bias)
-    assert torch.equal(found, windowed_attention(q, k, v, heads=3, half=4, valid=valid, bias=bias))
+    found = windows_by_matrices(*views, heads=3, half=4, valid=valid, bias=bias)
+    assert torch.equal(found, windows_by_matrices(q, k, v, heads=3, half=4, valid=valid, bias=bias))
 
 
 def test_gradients_by_finite_differences() -> None:
@@ -108,7 +108,7 @@ def test_gradients_by_finite_differences() -> None:
     q, k, v = (tensor[:1].clone().requires_grad_() for tensor in inputs)
 
     def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        return windowed_attention(q, k, v, heads=1, half=1, bias=bias)
+        return windows_by_matrices(q, k, v, heads=1, half=1, bias=bias)
 
     assert torch.autograd.gradcheck(attend, (q, k, v, bias.requires_grad_()))
 
@@ -120,7 +120,7 @@ def test_bfloat16_is_close_to_float32(half: int) -> None:
     for dtype in (torch.bfloat16, torch.float32):
         low = [tensor.to(torch.bfloat16).to(dtype).requires_grad_() for tensor in inputs]
         table = bias.float().requires_grad_()  # parameters stay float32 under mixed precision
-        out = windowed_attention(*low, heads=3, half=half, valid=valid, bias=table)
+        out = windows_by_matrices(*low, heads=3, half=half, valid=valid, bias=table)
         assert out.dtype == dtype
         gradients = torch.autograd.grad(out[valid], [*low, table], direction[valid].to(dtype))
         assert [x.dtype for x in gradients] == [dtype] * 3 + [torch.float32]
@@ -134,7 +134,7 @@ def test_mixed_precision_on_cuda() -> None:
     inputs, direction, valid, bias = draw(4, 100, 3)
     q, k, v, table = (tensor.cuda().requires_grad_() for tensor in (*(x.bfloat16() for x in inputs), bias.float()))
     with torch.autocast("cuda", torch.bfloat16):
-        out = windowed_attention(q, k, v, heads=3, half=4, valid=valid.cuda(), bias=table)
+        out = windows_by_matrices(q, k, v, heads=3, half=4, valid=valid.cuda(), bias=table)
     assert out.dtype == torch.bfloat16
     gradients = torch.autograd.grad(out, (q, k, v, table), direction.cuda().bfloat16())
     assert all(x.isfinite().all() for x in gradients)

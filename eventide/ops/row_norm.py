@@ -1,0 +1,111 @@
+"""Layer norm and RMS norm (Zhang and Sennrich, 2019, equation 4) of rows, forwards and backwards, without autograd.
+
+Both have one interface, so that the steps that fuse a norm with what stands next to it serve both kinds. RMS norm has
+no mean and no bias: `bias` None says which is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Numbers of a piece of rows whose intermediate results stay in the processor's cache.
+CACHED_NUMBERS = 1 << 18
+
+
+class Statistics(NamedTuple):
+    """What the backward pass needs of each row: its mean (None for RMS norm) and one over its size, float32."""
+
+    mean: Tensor | None
+    scale: Tensor
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Rows of `x` (..., C) over their root mean square, times `weight` (C,): (..., C) in the dtype of `x`;
+    differentiable once.
+    """
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _RMSNorm.apply(x, weight, eps)
+    return F.rms_norm(x, x.shape[-1:], weight.to(x.dtype), eps)
+
+
+def normalise(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> tuple[Tensor, Statistics]:
+    """Rows of `x` (..., C) to mean 0 and variance 1, times `weight` plus `bias` (C,); or by RMS. Dtype of `x`."""
+    if bias is not None:
+        out, mean, scale = torch.native_layer_norm(x, [x.shape[-1]], weight, bias, eps)
+        return out, Statistics(mean, scale)
+    if x.device.type == "cpu":
+        return _rms_in_pieces(x, weight, eps)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    scale = wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+    return (wide * scale * weight).to(x.dtype), Statistics(None, scale)
+
+
+def normalise_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, statistics: Statistics
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of `x`, `weight` and `bias` from that of the output."""
+    if bias is not None:
+        return torch.ops.aten.native_layer_norm_backward(
+            gradient.to(x.dtype), x, [x.shape[-1]], statistics.mean, statistics.scale, weight, bias, [True, True, True]
+        )
+    for_weight = torch.zeros_like(weight)
+    for_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+    rows = (tensor.reshape(-1, tensor.shape[-1]) for tensor in (gradient, x, statistics.scale, for_x))
+    for incoming, values, scale, out in _pieces(*rows):
+        _rms_backward(incoming.to(weight.dtype), values.to(weight.dtype), scale, weight, out, for_weight)
+    return for_x, for_weight, None
+
+
+class _RMSNorm(torch.autograd.Function):
+    """PyTorch has no fused one for CPUs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        out, statistics = normalise(x, weight, None, eps)
+        ctx.save_for_backward(x, weight, statistics.scale)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, scale = ctx.saved_tensors
+        for_x, for_weight, _ = normalise_backward(gradient, x, weight, None, Statistics(None, scale))
+        return for_x, for_weight, None
+
+
+def _rms_in_pieces(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Statistics]:
+    channels = x.shape[-1]
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    scales = torch.empty(*x.shape[:-1], 1, dtype=weight.dtype, device=x.device)
+    for values, result, scale in _pieces(x.reshape(-1, channels), out.view(-1, channels), scales.view(-1, 1)):
+        wide = values.to(weight.dtype)
+        torch.linalg.vector_norm(wide, dim=-1, keepdim=True, out=scale)
+        scale.square_().div_(channels).add_(eps).rsqrt_()
+        if result.dtype == weight.dtype:
+            torch.mul(wide, scale, out=result).mul_(weight)
+        else:
+            result.copy_((wide * scale).mul_(weight))
+    return out, Statistics(None, scales)
+
+
+def _rms_backward(
+    gradient: Tensor, values: Tensor, scale: Tensor, weight: Tensor, out: Tensor, for_weight: Tensor
+) -> None:
+    """With r one over the root mean square: r (g w - x r^2 mean(g w x)) into `out`; adds sum(g x r) to `for_weight`."""
+    product = gradient * values
+    for_weight.addmv_(product.t(), scale.squeeze(-1))
+    along = torch.mv(product, weight).unsqueeze(-1).mul_(scale.pow(3)).div_(values.shape[-1])
+    torch.mul(gradient, weight, out=product).mul_(scale).addcmul_(values, along, value=-1)
+    out.copy_(product)
+
+
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors of equally many rows in pieces; whole where there is no cache to stay in."""
+    count = tensors[0].shape[0]
+    size = max(64, CACHED_NUMBERS // tensors[0].shape[1]) if tensors[0].device.type == "cpu" else max(count, 1)
+    yield from zip(*(tensor.split(size) for tensor in tensors), strict=True)
