@@ -1,46 +1,141 @@
-"""Settings of typical use cases: those whose parts exist load; the others are refused for that alone."""
+"""The files of the use cases and of backbone v2 say what the guide says, on the data settings of their base file."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from eventide.config import Config
 from eventide.config_loading import load_config
 from eventide.config_yaml import ConfigError
+from tests.conftest import REPOSITORY
 
+FOLDER = REPOSITORY / "configs"
 V2 = "backbone_type: convTransformerv2"
 ALL = "use_rope: true, use_flash_attn: true, use_swiglu: true, use_rms_norm: true"
 
-AVAILABLE = {
-    "quick prototyping": "model: {backbone_type: convTransformer}",
-    "ablation A": "model: {backbone_type: convTransformer, backbone: {use_abs_pe: true}}",
-}
-LATER = {
+USE_CASES = {  # the guide's keys, all of them
+    "quick_prototyping": "model: {backbone_type: convTransformer}",
     "production": f"model: {{{V2}, backbone: {{{ALL}}}}}",
-    "limited memory": f"{{model: {{{V2}, backbone: {{use_swiglu: false}}}}, loader: {{batch_size: 1}}}}",
-    "long video": f"model: {{{V2}, backbone: {{max_len: 8192, use_rope: true, use_abs_pe: false}}}}",
-    "deployment": f"model: {{{V2}, backbone: {{n_kv_head: 2, use_swiglu: false}}}}",
-    "ablation B": f"model: {{{V2}, backbone: {{use_rope: false, use_swiglu: false, use_abs_pe: true}}}}",
+    "limited_memory": (
+        f"model: {{{V2}, backbone: {{use_flash_attn: true, use_rope: true, use_swiglu: false, use_rms_norm: true}}}}\n"
+        "loader: {batch_size: 1}"
+    ),
+    "long_video": (
+        f"model: {{{V2}, backbone: {{max_len: 8192, use_rope: true, use_flash_attn: true, use_rms_norm: true,"
+        " use_abs_pe: false}}"
+    ),
+    "deployment": (
+        f"model: {{{V2}, backbone: {{n_kv_head: 2, use_rope: true, use_flash_attn: true, use_swiglu: false,"
+        " use_rms_norm: true}}"
+    ),
+    "ablation_a": "model: {backbone_type: convTransformer, backbone: {use_abs_pe: true}}",
+    "ablation_b": (
+        f"model: {{{V2}, backbone: {{use_flash_attn: true, use_rope: false, use_swiglu: false, use_rms_norm: false,"
+        " use_abs_pe: true}}"
+    ),
+    "ablation_c": (
+        f"model: {{{V2}, backbone: {{use_flash_attn: false, use_rope: true, use_swiglu: false, use_rms_norm: false,"
+        " use_abs_pe: false}}"
+    ),
+    "ablation_d": f"model: {{{V2}, backbone: {{{ALL}}}}}",
+}
+# What a file needs beside the guide's keys, because of its base file.
+ADDED: dict[str, dict[str, Any]] = {"long_video": {"dataset": {"max_seq_len": None}}}
+
+DATA_SETS = {  # prefix of the files: the guide's keys of model.backbone
+    "thumos_": f"{{n_embd: 256, n_head: 4, arch: [2, 2, 5], mha_win_size: [-1, -1, -1, -1, -1, -1], {ALL}}}",
+    "anet_": f"{{n_embd: 256, n_head: 4, arch: [2, 2, 5], mha_win_size: [9, 9, 9, 9, 9, -1], {ALL}}}",
+    "epic_": f"{{n_embd: 384, n_head: 6, arch: [2, 2, 6], {ALL}}}",
+    "ego4d_": f"{{n_embd: 768, n_head: 12, arch: [2, 2, 7], max_len: 4096, {ALL}}}",
+}
+V2_FILES = sorted(path.stem for path in FOLDER.glob("*_v2.yaml"))
+SPLIT_WIDTHS = {"ego4d_slowfast_omnivore_egovlp_v2": [192, 288, 288]}  # the guide's 768, one number per stream
+
+LATER = {
     "point events": f"model: {{meta_arch: SnapFormer, fpn_type: cs_fpn, {V2}, backbone: {{use_rope: true}}}}",
     "noisy labels": (
         f"model: {{meta_arch: TBTFormer, fpn_type: cs_fpn, reg_max: 16, dfl_weight: 0.25,"
         f" {V2}, backbone: {{n_head: 16}}}}"
     ),
-    "THUMOS14": (
-        f"model: {{{V2}, backbone: {{n_embd: 256, n_head: 4, arch: [2, 2, 5],"
-        f" mha_win_size: [-1, -1, -1, -1, -1, -1], {ALL}}}}}"
-    ),
-    "ActivityNet": f"model: {{{V2}, backbone: {{n_embd: 256, mha_win_size: [9, 9, 9, 9, 9, -1], {ALL}}}}}",
-    "EPIC-Kitchens": f"model: {{{V2}, backbone: {{n_embd: 384, n_head: 6, arch: [2, 2, 6], {ALL}}}}}",
-    "Ego4D": f"model: {{{V2}, backbone: {{n_embd: 768, n_head: 12, arch: [2, 2, 7], max_len: 4096, {ALL}}}}}",
 }
 
 
-@pytest.mark.parametrize("text", AVAILABLE.values(), ids=AVAILABLE)
-def test_available(tmp_path: Path, text: str) -> None:
-    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
-    load_config(tmp_path / "c.yaml")
+def written(name: str) -> dict[str, Any]:
+    """What a file of configs/ says itself."""
+    return dict(yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Every value by its dotted key."""
+    found: dict[str, Any] = {}
+
+    def go(values: dict[str, Any], prefix: str) -> None:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                go(value, f"{prefix}{key}.")
+            else:
+                found[prefix + key] = value
+
+    go(config.model_dump(mode="json"), "")
+    return found
+
+
+def test_every_use_case_has_its_file() -> None:
+    assert {path.stem for path in (FOLDER / "use_cases").glob("*.yaml")} >= set(USE_CASES)
+
+
+@pytest.mark.parametrize("name", USE_CASES)
+def test_use_cases_say_what_the_guide_says(name: str) -> None:
+    values = written(f"use_cases/{name}")
+    assert values.pop("base") == "../thumos_i3d.yaml"
+    assert values == {**yaml.safe_load(USE_CASES[name]), **ADDED.get(name, {})}
+
+
+@pytest.mark.parametrize("name", USE_CASES)
+def test_use_cases_have_the_data_of_thumos(name: str) -> None:
+    ours, base = load_config(FOLDER / "use_cases" / f"{name}.yaml"), load_config(FOLDER / "thumos_i3d.yaml")
+    changed = {key for key, value in flat(ours).items() if flat(base)[key] != value}
+    allowed = {"loader.batch_size"} | ({"dataset.max_seq_len"} if name == "long_video" else set())
+    assert {key for key in changed if not key.startswith("model.backbone")} <= allowed
+    assert ours.dataset.max_seq_len == ours.model.backbone.max_len == (8192 if name == "long_video" else 2304)
+
+
+def test_every_data_set_has_both_backbones() -> None:
+    one = {path.stem for path in FOLDER.glob("*.yaml") if path.stem.startswith(tuple(DATA_SETS))}
+    assert {name.removesuffix("_v2") for name in V2_FILES} == {name for name in one if not name.endswith("_v2")}
+    assert len(V2_FILES) == 11
+
+
+@pytest.mark.parametrize("name", V2_FILES)
+def test_v2_files_say_what_the_guide_says(name: str) -> None:
+    values = written(name)
+    wanted = yaml.safe_load(next(text for prefix, text in DATA_SETS.items() if name.startswith(prefix)))
+    if name in SPLIT_WIDTHS:
+        assert sum(SPLIT_WIDTHS[name]) == wanted["n_embd"]
+        wanted["n_embd"] = SPLIT_WIDTHS[name]
+    backbone = values["model"]["backbone"]
+    assert values["base"] == f"{name.removesuffix('_v2')}.yaml"
+    assert {key: backbone.get(key) for key in wanted} == wanted
+    assert set(backbone) - set(wanted) <= {"use_abs_pe"}
+    assert load_config(FOLDER / f"{name}.yaml").model.backbone.use_abs_pe is False
+
+
+@pytest.mark.parametrize("name", V2_FILES)
+def test_v2_files_have_the_data_and_training_of_their_base(name: str) -> None:
+    ours, base = load_config(FOLDER / f"{name}.yaml"), load_config(FOLDER / f"{name.removesuffix('_v2')}.yaml")
+    changed = {key for key, value in flat(ours).items() if flat(base)[key] != value}
+    longer = {"dataset.max_seq_len"} if name.startswith("ego4d_") else set()
+    rest = {key for key in changed if not key.startswith("model.")}
+    assert rest == longer
+    assert ours.model.meta_arch == base.model.meta_arch
+    ranges, published = ours.model.regression_range or [], base.model.regression_range or []
+    shared = min(len(ranges), len(published)) - 1  # one level more splits the open range of the last one
+    assert ranges[:shared] == published[:shared]
+    assert ranges[-1][1] == published[-1][1]
 
 
 @pytest.mark.parametrize("text", LATER.values(), ids=LATER)
