@@ -40,13 +40,7 @@ class Ours:
         self.trainer.state.detector.train()
         self.trainer.state.criterion.train()
         self.trainer.watch.start()
-        self.batches = training_batches(
-            self.trainer.data,
-            batch_size=config.loader.batch_size,
-            num_workers=0,
-            seed=config.seed,
-            drop_last=config.loader.drop_last,
-        )
+        self.batches = training_batches(self.trainer.data, self.trainer.batch_plan, num_workers=0)
 
     def epoch(self) -> int:
         """All steps of one epoch; how many."""

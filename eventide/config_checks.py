@@ -252,6 +252,12 @@ def _classes(config: Config) -> Iterator[Finding]:
         yield Finding(keys, "names every class, so nothing could be found; leave some out")
 
 
+def _batches(config: Config) -> Iterator[Finding]:
+    if config.loader.batching == "fixed" and config.loader.num_lengths is not None:
+        message = "belongs to batching longest or bucketed; batching: fixed pads everything to dataset.max_seq_len"
+        yield Finding(("loader.num_lengths", "loader.batching"), message)
+
+
 def _schedule(config: Config) -> Iterator[Finding]:
     opt = config.opt
     steps = opt.schedule_steps
@@ -293,6 +299,7 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _pyramid,
     _kernels,
     _classes,
+    _batches,
     _schedule,
     _post_processing,
 )

@@ -63,7 +63,7 @@ class Sample:
 
 @dataclass
 class Batch:
-    """Several samples, padded at the end with zeros to the longest of them."""
+    """Several samples, padded at the end with zeros to one length, that of the longest of them or more."""
 
     ids: list[str]
     features: Tensor  # (B, C, T) float32

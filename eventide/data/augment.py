@@ -29,11 +29,6 @@ def generator_for(seed: int, stream: int, *place: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(stream, *place))))
 
 
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order in which an epoch visits `count` samples, (count,) int64."""
-    return generator_for(seed, ORDER_STREAM, epoch).permutation(count)
-
-
 def window_length(
     length: int, max_seq_len: int, crop_ratio: tuple[float, float] | None, rng: np.random.Generator
 ) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from eventide.config import Config, DatasetConfig
+from eventide.config import DEFAULT_MAX_SEQ_LEN, Config, DatasetConfig
 from eventide.data import augment
 from eventide.data.annotations import AnnotationSet, load_annotations, split
 from eventide.data.features import FeatureStore
@@ -58,6 +58,29 @@ class SegmentDataset:
         """Feature vectors of a whole recording on the grid of its samples (after down- or up-sampling)."""
         return grid_length(self.settings, self.store.length(self.recordings[index].id))
 
+    @property
+    def max_seq_len(self) -> int:
+        """The most vectors that a training sample has (`dataset.max_seq_len`)."""
+        return self.settings.max_seq_len or DEFAULT_MAX_SEQ_LEN
+
+    def sample_length(self, index: int, epoch: int = 0) -> int:
+        """Feature vectors of a sample after its random cut, without reading any feature."""
+        length, crop = self.length(index), self.settings.crop_ratio
+        if not self.training:
+            return length
+        if crop is None:
+            return min(length, self.max_seq_len)
+        return augment.window_length(length, self.max_seq_len, crop, self._generator(index, epoch))
+
+    def longest_sample(self) -> int:
+        """The most feature vectors that a sample of any epoch can have; no features are read."""
+        longest = max(self.length(index) for index in range(len(self)))
+        return min(longest, self.max_seq_len) if self.training else longest
+
+    def _generator(self, index: int, epoch: int) -> np.random.Generator:
+        """The random numbers of a sample; how many vectors it keeps is the first thing drawn from them."""
+        return augment.generator_for(self.seed, augment.SAMPLE_STREAM, epoch, index)
+
     def timeline(self, index: int) -> Timeline:
         """How the grid of a whole recording maps to seconds."""
         recording = self.recordings[index]
@@ -74,7 +97,7 @@ class SegmentDataset:
         length = self.length(index)
         window = augment.Window(0, length)
         if self.training:
-            rng = augment.generator_for(self.seed, augment.SAMPLE_STREAM, epoch, index)
+            rng = self._generator(index, epoch)
             segments, label_ids, window = self._training_window(segments, label_ids, length, timeline, rng)
         features = self._read(recording.id, window)
         return Sample(recording.id, features, torch.from_numpy(segments), torch.from_numpy(label_ids.copy()), timeline)
@@ -83,7 +106,7 @@ class SegmentDataset:
         self, segments: np.ndarray, label_ids: np.ndarray, length: int, timeline: Timeline, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, augment.Window]:
         """The random window of a training sample, and the events in it on its own grid."""
-        settings, max_seq_len = self.settings, self.settings.max_seq_len or length
+        settings, max_seq_len = self.settings, self.max_seq_len
         offset = 0.5 * timeline.num_frames / timeline.feat_stride
         if self.fixed_length:
             segments, label_ids = augment.clip_to_grid(

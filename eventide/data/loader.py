@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader
 
-from eventide.data.augment import epoch_order
+from eventide.data.batching import BatchPlan, padded_length
 from eventide.data.dataset import SegmentDataset
 from eventide.types import Batch, EventideError, Sample
 
@@ -32,45 +32,35 @@ class Place(NamedTuple):
     sample: int
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Pad samples at the end to the longest of them; at least one row for events, so that no axis is empty."""
+def collate(samples: Sequence[Sample], padded: Sequence[int] = ()) -> Batch:
+    """Pad samples at the end to the longest of them, or to the first of the rising lengths `padded` that holds it.
+
+    At least one row for events, so that no axis is empty.
+    """
     lengths = [len(sample.features) for sample in samples]
     events = max(1, *(len(sample.label_ids) for sample in samples))
-    count, longest = len(samples), max(lengths)
-    features = samples[0].features.new_zeros(count, samples[0].features.shape[1], longest)
+    count, whole = len(samples), padded_length(max(lengths), padded)
+    features = samples[0].features.new_zeros(count, samples[0].features.shape[1], whole)
     segments = torch.zeros(count, events, 2)
     label_ids = torch.full((count, events), -1, dtype=torch.int64)
     for row, sample in enumerate(samples):
         features[row, :, : lengths[row]] = sample.features.T
         segments[row, : len(sample.segments)] = sample.segments
         label_ids[row, : len(sample.label_ids)] = sample.label_ids
-    mask = torch.arange(longest)[None, :] < torch.tensor(lengths)[:, None]
+    mask = torch.arange(whole)[None, :] < torch.tensor(lengths)[:, None]
     ids = [sample.id for sample in samples]
     return Batch(ids, features, mask, lengths, segments, label_ids, [sample.timeline for sample in samples])
 
 
-def steps_per_epoch(dataset_len: int, batch_size: int, drop_last: bool) -> int:
-    """Batches of one epoch. `EventideError` when there is none."""
-    steps = dataset_len // batch_size if drop_last else -(-dataset_len // batch_size)
-    if steps == 0:
-        raise EventideError(
-            f"an epoch has no batch: {dataset_len} recording(s), loader.batch_size {batch_size}, "
-            f"loader.drop_last {str(drop_last).lower()}; lower the batch size or set drop_last to false"
-        )
-    return steps
-
-
 def training_batches(
-    dataset: SegmentDataset, *, batch_size: int, num_workers: int, seed: int, drop_last: bool, first_step: int = 0
+    dataset: SegmentDataset, plan: BatchPlan, *, num_workers: int, first_step: int = 0
 ) -> Iterator[Batch]:
     """Batches of step `first_step`, `first_step` + 1, ... without end; earlier ones are not loaded.
 
     Each epoch visits every recording once, in an order of its own. Close the iterator (or let go of it) to stop the
     loader processes. A problem with a sample is raised as `EventideError` when its batch is due.
     """
-    per_epoch = steps_per_epoch(len(dataset), batch_size, drop_last)
-    places = _training_places(len(dataset), batch_size, per_epoch, seed, first_step)
-    return _batches(dataset, places, num_workers)
+    return _batches(dataset, _training_places(plan, first_step), num_workers, plan.lengths)
 
 
 def evaluation_batches(dataset: SegmentDataset, batch_size: int, num_workers: int) -> Iterator[Batch]:
@@ -80,13 +70,12 @@ def evaluation_batches(dataset: SegmentDataset, batch_size: int, num_workers: in
     return _batches(dataset, iter([[Place(0, index) for index in group] for group in groups]), num_workers)
 
 
-def _training_places(count: int, batch_size: int, per_epoch: int, seed: int, first_step: int) -> Iterator[list[Place]]:
+def _training_places(plan: BatchPlan, first_step: int) -> Iterator[list[Place]]:
     """The places of the samples of each training batch."""
-    epoch, step = divmod(first_step, per_epoch)
+    epoch, step = divmod(first_step, plan.batches_per_epoch)
     while True:
-        order = epoch_order(seed, epoch, count)
-        for start in range(step * batch_size, per_epoch * batch_size, batch_size):
-            yield [Place(epoch, int(index)) for index in order[start : start + batch_size]]
+        for batch in plan.batches(epoch)[step:]:
+            yield [Place(epoch, int(index)) for index in batch]
         epoch, step = epoch + 1, 0
 
 
@@ -99,15 +88,15 @@ class _Failure(NamedTuple):
 class _BatchLoader:
     """Loads one batch per list of places, as PyTorch's DataLoader asks for it."""
 
-    def __init__(self, dataset: SegmentDataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: SegmentDataset, padded: Sequence[int]) -> None:
+        self.dataset, self.padded = dataset, padded
 
     def __getitem__(self, place: Place) -> Sample:
         return self.dataset.sample(place.sample, place.epoch)
 
     def __getitems__(self, places: list[Place]) -> Batch | _Failure:
         try:
-            return collate([self[place] for place in places])
+            return collate([self[place] for place in places], self.padded)
         except EventideError as error:
             return _Failure(str(error))
 
@@ -145,8 +134,10 @@ def _same_child_handler() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
-def _batches(dataset: SegmentDataset, places: Iterator[list[Place]], num_workers: int) -> Iterator[Batch]:
-    loader = _BatchLoader(dataset)
+def _batches(
+    dataset: SegmentDataset, places: Iterator[list[Place]], num_workers: int, padded: Sequence[int] = ()
+) -> Iterator[Batch]:
+    loader = _BatchLoader(dataset, padded)
     if num_workers == 0:
         for group in places:
             yield _checked(loader.__getitems__(group))

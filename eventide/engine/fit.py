@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from eventide.config import Config
+from eventide.data.batching import BatchPlan
 from eventide.data.dataset import SegmentDataset
 from eventide.data.loader import training_batches
 from eventide.engine import guard
@@ -59,6 +60,7 @@ class Trainer:
     state: TrainingState
     decoder: DecodesOutputs
     data: SegmentDataset
+    batch_plan: BatchPlan
     validation: SegmentDataset | None
     labels: list[str]
     fps: float | None
@@ -86,15 +88,8 @@ class Trainer:
             with self._interruption:
                 self._evaluate_if_due()
                 first = self.plan.first_batch(counters.step)
-                settings = self.config.loader
-                batches = training_batches(
-                    self.data,
-                    batch_size=settings.batch_size,
-                    num_workers=settings.num_workers,
-                    seed=self.config.seed,
-                    drop_last=settings.drop_last,
-                    first_step=first,
-                )
+                workers = self.config.loader.num_workers
+                batches = training_batches(self.data, self.batch_plan, num_workers=workers, first_step=first)
                 with closing(batches):  # type: ignore[type-var]  # a generator
                     self._loop(batches)
                 self._finish()
@@ -212,6 +207,7 @@ class Trainer:
             f"lr {lr:.3g}, {rate:.2f} steps/s, {left} left, {waiting:.0%} waiting for data"
         )
         values = {**means, "learning_rate": lr, "gradient_norm": norm if math.isfinite(norm) else -1.0}
+        values["padding_share"] = self.batch_plan.padding_share(epoch - 1)
         speed = {"steps_per_second": rate, "waiting_share": waiting}
         entry: dict[str, Any] = {
             "kind": "train",

@@ -13,9 +13,9 @@ import torch
 from eventide.config import Config
 from eventide.config_loading import config_to_yaml, load_config_with_origins
 from eventide.data.annotations import load_annotations
+from eventide.data.batching import BatchPlan
 from eventide.data.checks import check_dataset
 from eventide.data.dataset import SegmentDataset
-from eventide.data.loader import steps_per_epoch
 from eventide.engine.checkpoint import load_checkpoint, newest_readable
 from eventide.engine.devices import choose_precision, make_fabric, pick_device, refuse_launchers
 from eventide.engine.ema import WeightAverage
@@ -82,8 +82,8 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
     annotations = load_annotations(config.dataset.json_file)
     data = SegmentDataset(config, config.train_split, training=True, annotations=annotations)
     validation = SegmentDataset(config, config.val_split, training=False, annotations=annotations)
-    loader = config.loader
-    plan = Plan.of(config, steps_per_epoch(len(data), loader.batch_size, loader.drop_last))
+    batch_plan = BatchPlan.of(data, config.loader)
+    plan = Plan.of(config, batch_plan.batches_per_epoch)
     if found is not None:
         refuse_other_folder(folder, config, found[0])
         check_same_run(found[1], found[0], config, plan, data.labels, options.amp)
@@ -101,6 +101,8 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
         take_over_best(folder, state.counters, found[0])
     write_text(folder.config, config_to_yaml(config))
     reporter.line(_summary(config, model.detector, data, validation, plan, device))
+    epoch = min(state.counters.step // plan.steps_per_epoch, plan.epochs - 1)
+    reporter.line(_padding(config, batch_plan, epoch))
     if found is not None:
         for warning in dict.fromkeys([*annotations.warnings, *data.warnings, *validation.warnings]):
             reporter.line(f"warning: {warning}")
@@ -115,6 +117,7 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
         state=state,
         decoder=model.decoder,
         data=data,
+        batch_plan=batch_plan,
         validation=validation,
         labels=data.labels,
         fps=common_rate(config, data.recordings),
@@ -271,3 +274,10 @@ def _summary(
         f"{describe_model(config)}, {size:.2f} M parameters, on {device}; {len(data)} training and {len(validation)} "
         f"validation recordings, {len(data.labels)} classes; {plan.epochs} epochs of {plan.steps_per_epoch} steps"
     )
+
+
+def _padding(config: Config, batch_plan: BatchPlan, epoch: int) -> str:
+    """How much of the training batches is padding, in one line."""
+    lengths = f", {len(batch_plan.lengths)} length(s)" if batch_plan.lengths else ""
+    share = f"{batch_plan.padding_share(epoch):.1%} of the vectors in epoch {epoch + 1}"
+    return f"padding: {share} (loader.batching: {config.loader.batching}{lengths})"

@@ -158,6 +158,12 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str, str]] = [
         "opt.schedule_steps",
         "training ends after opt.epochs 30",
     ),
+    (
+        "lengths of fixed batches",
+        {"loader__batching": "fixed", "loader__num_lengths": 8},
+        "loader.num_lengths",
+        "pads everything to dataset.max_seq_len",
+    ),
     ("warm-up of no epochs", {"opt__warmup_epochs": 0}, "opt.warmup_epochs", "opt.warmup: false"),
     ("pickled scores", {"test_cfg__ext_score_file": "a.PKL"}, "test_cfg.ext_score_file", "convert it to .json or .npz"),
     ("scores in a table", {"test_cfg__ext_score_file": "a.csv"}, "test_cfg.ext_score_file", "must be a .json or .npz"),
@@ -214,6 +220,7 @@ CONSISTENT: list[tuple[str, dict[str, Any]]] = [
     ("multistep without steps", {"opt__schedule_type": "multistep"}),
     ("last step before the end", {"opt__schedule_type": "multistep", "opt__schedule_steps": [10, 29]}),
     ("no warm-up", {"opt__warmup": False, "opt__warmup_epochs": 0}),
+    ("a few lengths", {"loader__batching": "bucketed", "loader__num_lengths": 8}),
     ("one empty class", {"dataset__num_classes": 2, "train_cfg__head_empty_cls": [1]}),
 ]
 

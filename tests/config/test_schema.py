@@ -63,7 +63,7 @@ def test_json_schema_has_every_key_with_its_explanation() -> None:
         ("optimizer", "did you mean opt?"),
         ("model.n_mha_win_size", "ActionFormer's name; here it is model.backbone.mha_win_size"),
         ("model_name", "ActionFormer's name; here it is model.meta_arch"),
-        ("loader.zzzz", "known here: batch_size, num_workers, drop_last, batching"),
+        ("loader.zzzz", "known here: batch_size, num_workers, drop_last, batching, num_lengths"),
     ],
 )
 def test_hints_for_unknown_keys(key: str, hint: str) -> None:

@@ -42,13 +42,6 @@ def test_generators_depend_on_their_place_alone() -> None:
     assert draws[(1, 1, 0, 1)] == tuple(augment.generator_for(1, 1, 0, 1).integers(0, 2**60, 3))
 
 
-def test_epoch_order_is_a_permutation_that_changes_with_the_epoch() -> None:
-    orders = [augment.epoch_order(7, epoch, 50).tolist() for epoch in range(4)]
-    assert all(sorted(order) == list(range(50)) for order in orders)
-    assert len({tuple(order) for order in orders}) == 4
-    assert augment.epoch_order(7, 0, 1).tolist() == [0]
-
-
 WINDOW_LENGTHS = [
     pytest.param(100, 64, None, None, 64, id="longer is cut to the limit"),
     pytest.param(100, 64, (0.5, 0.6), None, 64, id="longer: the crop has no say"),

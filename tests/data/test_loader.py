@@ -7,16 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from eventide.config import LoaderConfig
+from eventide.data.batching import BatchPlan
 from eventide.data.dataset import SegmentDataset
-from eventide.data.loader import collate, evaluation_batches, steps_per_epoch, training_batches
+from eventide.data.loader import collate, evaluation_batches, training_batches
 from eventide.types import Batch, EventideError, Sample, Timeline
 from tests.data.making import make_data, write_features
 
@@ -53,27 +57,32 @@ def test_collate_without_any_event_keeps_one_empty_row() -> None:
     assert batch.label_ids.tolist() == [[-1]]
 
 
-STEPS = [
-    pytest.param(7, 2, False, 4, id="a smaller batch at the end"),
-    pytest.param(7, 2, True, 3, id="left out"),
-    pytest.param(8, 2, True, 4, id="divides"),
-    pytest.param(1, 4, False, 1, id="one small batch"),
-    pytest.param(1, 4, True, None, id="no batch at all"),
-    pytest.param(0, 4, False, None, id="no recordings"),
+COLLATED = [
+    pytest.param((), 4, id="to the longest"),
+    pytest.param((4, 8), 4, id="the longest is a padded length"),
+    pytest.param((2, 3, 6, 9), 6, id="to the next padded length"),
+    pytest.param((9,), 9, id="one length"),
 ]
 
 
-@pytest.mark.parametrize(("count", "batch_size", "drop_last", "steps"), STEPS)
-def test_steps_per_epoch(count: int, batch_size: int, drop_last: bool, steps: int | None) -> None:
-    if steps is None:
-        with pytest.raises(EventideError, match="an epoch has no batch"):
-            steps_per_epoch(count, batch_size, drop_last)
-    else:
-        assert steps_per_epoch(count, batch_size, drop_last) == steps
+@pytest.mark.parametrize(("padded", "length"), COLLATED)
+def test_collate_to_padded_lengths(padded: tuple[int, ...], length: int) -> None:
+    batch = collate([sample_of(2, 1), sample_of(4, 1)], padded)
+    assert batch.features.shape == (2, 3, length)
+    assert batch.mask.sum(1).tolist() == [2, 4] == batch.lengths
+    assert batch.features[:, :, 4:].abs().sum() == 0
 
 
-def stream(dataset: SegmentDataset, workers: int = 0, first: int = 0, drop_last: bool = False) -> Iterator[Batch]:
-    return training_batches(dataset, batch_size=2, num_workers=workers, seed=4, drop_last=drop_last, first_step=first)
+def test_collate_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="a sample of 4 vectors does not fit into a batch of 3"):
+        collate([sample_of(4, 1)], (2, 3))
+
+
+def stream(
+    dataset: SegmentDataset, workers: int = 0, first: int = 0, seed: int = 4, **loader: Any
+) -> Generator[Batch, None, None]:
+    plan = replace(BatchPlan.of(dataset, LoaderConfig(batch_size=2, **loader)), seed=seed)
+    return training_batches(dataset, plan, num_workers=workers, first_step=first)
 
 
 def assert_same(first: list[Batch], second: list[Batch]) -> None:
@@ -96,31 +105,59 @@ def test_every_epoch_visits_every_recording_once(dataset: SegmentDataset) -> Non
     assert_same(dropped[3:], batches[4:7])
 
 
+HOW = [
+    pytest.param({}, id="longest"),
+    pytest.param({"batching": "bucketed"}, id="bucketed"),
+    pytest.param({"batching": "bucketed", "num_lengths": 2, "drop_last": True}, id="bucketed to two lengths"),
+    pytest.param({"batching": "fixed"}, id="fixed"),
+]
+
+
+@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_number_of_processes_changes_nothing(dataset: SegmentDataset, workers: int) -> None:
-    assert_same(list(islice(stream(dataset), 11)), list(islice(stream(dataset, workers), 11)))
+def test_the_number_of_processes_changes_nothing(dataset: SegmentDataset, workers: int, how: dict[str, Any]) -> None:
+    assert_same(list(islice(stream(dataset, **how), 11)), list(islice(stream(dataset, workers, **how), 11)))
 
 
+@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("first", [0, 1, 3, 4, 9])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_stream_can_start_anywhere(
-    dataset: SegmentDataset, workers: int, first: int, monkeypatch: pytest.MonkeyPatch
+    dataset: SegmentDataset, workers: int, first: int, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = list(islice(stream(dataset), 13))
+    whole = list(islice(stream(dataset, **how), 13))
     loaded = []
     real = SegmentDataset.sample
     monkeypatch.setattr(
         SegmentDataset, "sample", lambda self, index, epoch=0: loaded.append(index) or real(self, index, epoch)
     )
-    assert_same(list(islice(stream(dataset, workers, first), 13 - first)), whole[first:])
+    assert_same(list(islice(stream(dataset, workers, first, **how), 13 - first)), whole[first:])
     if workers == 0:
         assert len(loaded) == sum(len(batch.ids) for batch in whole[first:])
 
 
+@pytest.mark.parametrize("how", HOW)
+def test_the_plan_knows_the_lengths_without_reading_features(dataset: SegmentDataset, how: dict[str, Any]) -> None:
+    plan = replace(BatchPlan.of(dataset, LoaderConfig(batch_size=2, **how)), seed=4)
+    batches = list(islice(stream(dataset, **how), 2 * plan.batches_per_epoch))
+    ids = [recording.id for recording in dataset.recordings]
+    for number, batch in enumerate(batches):
+        epoch, place = divmod(number, plan.batches_per_epoch)
+        members = plan.batches(epoch)[place]
+        assert batch.ids == [ids[index] for index in members]
+        assert batch.lengths == plan.sample_lengths(epoch)[members].tolist()
+        assert not plan.lengths or batch.features.shape[-1] in plan.lengths
+    for epoch in range(2):
+        part = batches[epoch * plan.batches_per_epoch :][: plan.batches_per_epoch]
+        real, computed = sum(sum(batch.lengths) for batch in part), sum(batch.mask.numel() for batch in part)
+        assert plan.padding_share(epoch) == pytest.approx(1 - real / computed, abs=1e-12)
+        assert "fixed" not in how.values() or {batch.features.shape[-1] for batch in part} == {64}
+
+
 def test_other_seeds_make_other_batches(dataset: SegmentDataset) -> None:
     first = list(islice(stream(dataset), 4))
-    other = training_batches(dataset, batch_size=2, num_workers=0, seed=5, drop_last=False)
-    assert [batch.ids for batch in islice(other, 4)] != [batch.ids for batch in first]
+    other = list(islice(stream(dataset, seed=5), 4))
+    assert [batch.ids for batch in other] != [batch.ids for batch in first]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -165,13 +202,13 @@ def test_processes_end_with_the_stream(dataset: SegmentDataset, how: str) -> Non
     next(batches)
     assert children() == before + 2
     if how == "closed":
-        batches.close()  # type: ignore[attr-defined]
+        batches.close()
     elif how == "forgotten":
         del batches
     else:
         error = KeyboardInterrupt if how == "interrupted" else EventideError
         with pytest.raises(error):
-            batches.throw(error())  # type: ignore[attr-defined]
+            batches.throw(error())
     assert children() == before
 
 
@@ -179,6 +216,8 @@ INTERRUPTED = """
 import signal
 import sys
 from pathlib import Path
+from eventide.config import LoaderConfig
+from eventide.data.batching import BatchPlan
 from eventide.data.dataset import SegmentDataset
 from eventide.data.loader import training_batches
 from tests.data.making import make_config
@@ -186,7 +225,8 @@ from tests.data.making import make_config
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with Ctrl-C ignored
 dataset = SegmentDataset(make_config(Path(sys.argv[1])), ["training"], training=True)
 try:
-    for step, _ in enumerate(training_batches(dataset, batch_size=2, num_workers=2, seed=1, drop_last=False)):
+    plan = BatchPlan.of(dataset, LoaderConfig(batch_size=2))
+    for step, _ in enumerate(training_batches(dataset, plan, num_workers=2)):
         if step == 3:
             print("ready", flush=True)
 except KeyboardInterrupt:

@@ -170,6 +170,12 @@ CASES: list[ErrorCase] = [
         r"belongs to schedule_type multistep",
     ),
     case(
+        "lengths of fixed batches",
+        "asked for several lengths where batches are padded to a fixed one",
+        "loader: {batching: fixed, num_lengths: 8}",
+        r"num_lengths: belongs to batching longest or bucketed",
+    ),
+    case(
         "pickled scores",
         "fused class scores from a pickle",
         "test_cfg: {ext_score_file: scores.pkl}",
