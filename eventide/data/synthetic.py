@@ -158,12 +158,12 @@ def _signal(
         edges = np.linspace(start, end, len(phases) + 1)
         strength = rng.uniform(0.7, 1.3)
         for phase, left, right in zip(phases, edges[:-1], edges[1:], strict=True):
-            frames += strength * pulse(times, left, right)[:, None] * directions[phase]
+            frames += strength * _pulse(times, left, right)[:, None] * directions[phase]
     for _ in range(rng.poisson(settings.distractors_per_minute * num_frames / FPS / 60)):
         start = rng.uniform(0, times[-1])
         phase = DISTRACTOR_PHASES[int(rng.integers(len(DISTRACTOR_PHASES)))]
-        shape = pulse(times, start, start + rng.uniform(1.0, 3.0))
-        frames += rng.uniform(0.7, 1.3) * shape[:, None] * directions[phase]
+        pulse = _pulse(times, start, start + rng.uniform(1.0, 3.0))
+        frames += rng.uniform(0.7, 1.3) * pulse[:, None] * directions[phase]
     frames += 0.2 * rng.normal(size=CHANNELS)
     frames += 0.5 * settings.noise * _slow_noise(rng, num_frames)
     frames += settings.noise * rng.normal(size=frames.shape)
@@ -176,7 +176,7 @@ def _directions() -> np.ndarray:
     return np.where(np.bitwise_count(rows & columns) % 2, -2.0, 2.0) / np.sqrt(CHANNELS)
 
 
-def pulse(times: np.ndarray, start: float, end: float, ramp: float = 0.25) -> np.ndarray:
+def _pulse(times: np.ndarray, start: float, end: float, ramp: float = 0.25) -> np.ndarray:
     """1 within [start, end], 0 outside, with ramps of `ramp` seconds centred on both boundaries."""
     return np.clip((times - start) / ramp + 0.5, 0, 1) * np.clip((end - times) / ramp + 0.5, 0, 1)
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from eventide.config import Config, DatasetConfig, sum_of
-from eventide.data.synthetic import pulse
 from eventide.ops.timeline import grid_to_seconds
 from eventide.types import UsageError
 
@@ -131,12 +130,10 @@ def make_toy_recording(plan: ToyPlan, index: int) -> ToyRecording:
     if stride <= 0:  # such files cover the whole duration, a vector stands for the middle of its step
         stride = frames = max(frames, 1.0)
     duration = ((rows - 1) * stride + frames) / fps
-    window = max(1.0, frames / stride)  # rows during which an event's boundary shows
-    shares = np.stack([pulse(np.arange(rows), a, b, window) for a, b in positions], 1) if len(positions) else None
+    window = max(1.0, frames / stride)  # rows that a vector averages over
     features = NOISE * rng.standard_normal((rows, sum_of(settings.input_dim)), dtype=np.float32)
-    if shares is not None:
-        strength = rng.uniform(0.8, 1.2, len(label_ids))
-        features += (shares * strength).astype(np.float32) @ class_directions(plan)[label_ids]
+    strength = rng.uniform(0.8, 1.2, len(label_ids))
+    features += (_shares(positions, rows, window) * strength).astype(np.float32) @ class_directions(plan)[label_ids]
     segments = np.round(grid_to_seconds(positions, fps, stride, frames), 3)
     return ToyRecording(features.astype(np.float16), segments, label_ids, round(duration, 3), fps)
 
@@ -189,3 +186,11 @@ def _place(rng: np.random.Generator, events: int, rows: int, rows_per_vector: fl
         edges = np.cumsum(parts) * (rows - 1) / parts.sum()
         placed.append(np.stack([edges[0:-1:2], edges[1::2]], axis=1))
     return np.concatenate(placed)
+
+
+def _shares(positions: np.ndarray, rows: int, window: float) -> np.ndarray:
+    """(rows, G): the share of each vector's window (rows long, centred on it) that an event of `positions` fills."""
+    times = np.arange(rows)[:, None]
+    first = np.maximum(positions[:, 0], times - window / 2)
+    last = np.minimum(positions[:, 1], times + window / 2)
+    return np.clip(last - first, 0, None) / window

@@ -153,7 +153,7 @@ def _writer(path: Path, settings: DatasetConfig) -> Iterator[Put]:
 def _write_scores(path: Path, plan: ToyPlan, recordings: Sequence[ToyRecording]) -> None:
     """External scores as .npz, or as JSON in the form of the file that is published for ActivityNet."""
     scores = dict(zip(plan.ids, external_scores(plan, recordings), strict=True))
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         arrays = {name: np.asarray(row) for name, row in scores.items()}
         write_file(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
     else:

@@ -24,13 +24,13 @@ def read_external_scores(path: str | Path, num_classes: int | None = None) -> di
         EventideError: the file is not as it should be; the message tells every problem.
     """
     path = Path(path)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         content = read_json(path, "external score file")
         if isinstance(content, dict) and isinstance(content.get("results"), dict):
             content = content["results"]
         if not isinstance(content, dict):
             raise EventideError(f"{path}: external scores are {{recording id: [score of class 0, ...]}}")
-    elif path.suffix == ".npz":
+    elif path.suffix.lower() == ".npz":
         content = _read_npz(path)
     else:
         raise UsageError(f"{path}: external scores are read from .json or .npz (pickle files are not safe to load)")
