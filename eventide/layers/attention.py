@@ -39,7 +39,7 @@ class ConvAttention(nn.Module):
         self.heads, self.shared_heads, self.stride = heads, shared_heads, stride
         self.rotary, self.fused, self.dropout = rotary, fused, dropout
         self.reach = window // 2 if window > 1 else None
-        kernel = stride + 1 if stride > 1 else 3
+        kernel = stride + 1 + stride % 2  # odd, so that ceil(T / stride) positions come out
         self.query_conv = Conv(channels, channels, kernel, stride, channels, bias=False)
         self.key_conv = Conv(channels, channels, kernel, stride, channels, bias=False)
         self.value_conv = Conv(channels, channels, kernel, stride, channels, bias=False)

@@ -58,6 +58,8 @@ class TransformerBlock(nn.Module):
             dropout=style.dropout,
             use_rel_pe=style.use_rel_pe,
         )
+        # How far from stride * t the inputs of output t lie at most: window, convolution or pool; None: anywhere.
+        self.reach = None if self.attn.reach is None else self.attn.reach * stride + (stride + 1) // 2
         self.mlp = style.feed_forward(channels)
         droppath = style.droppath
         self.drop_path_attn = AffineDropPath(channels, droppath) if droppath > 0 else nn.Identity()
@@ -83,7 +85,7 @@ class ConvBlock(nn.Module):
         self.conv1 = Conv(channels, channels * expansion, kernel, stride)
         self.conv2 = Conv(channels * expansion, channels, kernel)
         self.downsample = Conv(channels, channels, 1, stride) if stride > 1 else None
-        self.stride = stride
+        self.stride, self.reach = stride, (stride + 1) * (kernel // 2)
 
     def forward(self, x: Tensor, canvas: Canvas) -> tuple[Tensor, Canvas]:
         """`x` (B, T, C), zero outside the canvas -> (B, ceil(T / stride), C), zero outside the canvas, and the

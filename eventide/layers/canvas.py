@@ -42,6 +42,14 @@ class Canvas:
         """Whether some canvas may reach beyond the real vectors."""
         return self.valid is not self.inside
 
+    def cut(self, place: slice) -> Canvas:
+        """The masks and positions of a piece of the level."""
+        rotation = None if self.rotation is None else self.rotation[place]
+        valid = None if self.valid is None else self.valid[:, place]
+        if self.valid is self.inside:
+            return Canvas(valid, valid, rotation)
+        return Canvas(valid, None if self.inside is None else self.inside[:, place], rotation)
+
     def downsample(self, stride: int) -> Canvas:
         """The masks of a level with every `stride`-th position."""
         rotation = None if self.rotation is None else self.rotation[: -(-self.rotation.shape[0] // stride)]

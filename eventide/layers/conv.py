@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -75,7 +76,7 @@ class Conv(nn.Module):
         """On CPUs in full precision; elsewhere the vendor's convolution is as fast, and low precision would lose
         digits in the transforms.
         """
-        if x.device.type != "cpu" or x.shape[0] * x.shape[1] < LEAST_ROWS:
+        if x.device.type != "cpu" or x.shape[0] * x.shape[1] < LEAST_ROWS or torch.compiler.is_compiling():
             return False
         return x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
 
@@ -110,13 +111,19 @@ class Pointwise(nn.Conv1d):
         return (weight, bias) if scale is None else (weight * scale[:, None], bias * scale)
 
 
+def convolutions_reach(convs: Iterable[nn.Module]) -> int:
+    """How far from its own position an output of convolutions of stride 1, one after another, sees."""
+    return sum(cast(Conv, conv).conv.kernel_size[0] // 2 for conv in convs)
+
+
 def max_pool_over_time(x: Tensor, stride: int, inside: Tensor | None) -> Tensor:
-    """Maximum over `stride` + 1 neighbours, every `stride`-th position: (B, T, C) -> (B, ceil(T / stride), C).
-    Positions outside the canvas never win.
+    """Maximum over `stride` + 1 neighbours (one more where that is even), every `stride`-th position: (B, T, C) ->
+    (B, ceil(T / stride), C). Positions outside the canvas never win.
     """
+    kernel = stride + 1 + stride % 2
     if inside is not None:
         x = x.masked_fill(~inside.unsqueeze(-1), -torch.inf)
-    pooled = F.max_pool1d(x.transpose(1, 2), stride + 1, stride, (stride + 1) // 2).transpose(1, 2)
+    pooled = F.max_pool1d(x.transpose(1, 2), kernel, stride, kernel // 2).transpose(1, 2)
     if inside is not None:
         pooled = pooled.masked_fill(~inside[:, ::stride].unsqueeze(-1), 0.0)
     return pooled

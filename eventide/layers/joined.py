@@ -36,15 +36,14 @@ def join_levels(levels: list[Tensor], canvases: list[Canvas], reach: int) -> Joi
         starts.append(starts[-1] + length + reach)
     total = starts.pop()
     total += total % 2
-    x = levels[0].new_zeros(levels[0].shape[0], total, levels[0].shape[2])
-    gap_after = [*starts[1:], total]
+    gap = levels[0].new_zeros(levels[0].shape[0], reach + 1, levels[0].shape[2])
     parts = []
-    for level, length, start, end in zip(levels, lengths, starts, gap_after, strict=True):
-        parts += [level, x[:, start + length : end]]
-    inside = _join_masks([c.inside for c in canvases], lengths, starts, total, x.device)
+    for level, length, start, end in zip(levels, lengths, starts, [*starts[1:], total], strict=True):
+        parts += [level, gap[:, : end - start - length]]
+    inside = _join_masks([c.inside for c in canvases], lengths, starts, total, gap.device)
     valid = inside
     if canvases[0].has_margin:
-        valid = _join_masks([c.valid for c in canvases], lengths, starts, total, x.device)
+        valid = _join_masks([c.valid for c in canvases], lengths, starts, total, gap.device)
     return JoinedLevels(torch.cat(parts, dim=1), Canvas(valid, inside), starts, lengths)
 
 

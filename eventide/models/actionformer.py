@@ -47,8 +47,11 @@ class Detector(nn.Module):
         length = features.shape[-1]
         x, canvas, canvas_lengths = self.rule.place(features, mask)
         levels, canvases = self.backbone(x, canvas, canvas_lengths)
-        levels, canvases = levels[self.start_level :], canvases[self.start_level :]
-        joined = join_levels(self.neck(levels, canvases), canvases, self.head_reach)
+        del x  # every name that goes early is a tensor less in memory where no gradient keeps it
+        canvases = canvases[self.start_level :]
+        levels = self.neck(levels[self.start_level :], canvases)
+        joined = join_levels(levels, canvases, self.head_reach)
+        del levels
         logits, offsets = self.cls_head(joined), self.reg_head(joined)
         return self._cut(logits, offsets, mask, features, length)
 

@@ -6,14 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from eventide.layers.blocks import BlockStyle, ConvBlock, TransformerBlock
 from eventide.layers.canvas import Canvas
-from eventide.layers.conv import Conv
+from eventide.layers.conv import Conv, convolutions_reach
 from eventide.layers.norm import convolve_norm_relu, optional_norm
+from eventide.layers.pieces import in_overlapping_pieces
 from eventide.layers.position import place_positions, sinusoid_table
 from eventide.ops.rope import rotation_table
 
@@ -82,10 +84,10 @@ class PyramidBackbone(nn.Module):
         if self.rotary_width is not None:
             canvas = replace(canvas, rotation=rotation_table(x.shape[1], self.rotary_width, x))
         for block in self.stem:
-            x, canvas = block(x, canvas)
+            x, canvas = run_block(block, x, canvas)
         levels, canvases = [x], [canvas]
         for block in self.branch:
-            x, canvas = block(x, canvas)
+            x, canvas = run_block(block, x, canvas)
             levels.append(x)
             canvases.append(canvas)
         return levels, canvases
@@ -94,7 +96,20 @@ class PyramidBackbone(nn.Module):
         if self.proj is not None and self.streams is not None:
             streams = x.split(self.streams, dim=-1)
             x = torch.cat([canvas.keep_valid(proj(s)) for proj, s in zip(self.proj, streams, strict=True)], dim=-1)
-        return convolve_norm_relu(x, self.embd, self.embd_norm, canvas)
+        return in_overlapping_pieces(
+            lambda part, cut: convolve_norm_relu(part, self.embd, self.embd_norm, cut),
+            x,
+            canvas,
+            reach=convolutions_reach(self.embd),
+        )
+
+
+def run_block(block: nn.Module, x: Tensor, canvas: Canvas) -> tuple[Tensor, Canvas]:
+    """`block(x, canvas)`, long sequences in pieces where no gradient is kept."""
+    block = cast(ConvBlock | TransformerBlock, block)
+    stride = block.stride
+    out = in_overlapping_pieces(lambda part, cut: block(part, cut)[0], x, canvas, reach=block.reach, stride=stride)
+    return out, canvas if stride == 1 else canvas.downsample(stride)
 
 
 def conv_backbone(embedding: Embedding, arch: tuple[int, int, int], scale_factor: int) -> PyramidBackbone:

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eventide.layers.canvas import Canvas
-from eventide.layers.conv import Conv
+from eventide.layers.conv import Conv, convolutions_reach
 from eventide.layers.joined import JoinedLevels
 from eventide.layers.norm import convolve_norm_relu, optional_norm
+from eventide.layers.pieces import in_overlapping_pieces
 from eventide.layers.regularisation import Scale
 
 
@@ -40,9 +41,16 @@ class ConvHead(nn.Module):
         self.norm = nn.ModuleList(optional_norm(shape.channels, shape.with_norm) for _ in sizes[:-1])
         self.last_inputs = sizes[-1]
 
-    def trunk(self, x: Tensor, canvas: Canvas) -> Tensor:
-        """(B, T, inputs) -> (B, T, channels), zero outside the canvas."""
-        return convolve_norm_relu(x, self.head, self.norm, canvas)
+    def convolve(self, levels: JoinedLevels, last: nn.Module) -> list[Tensor]:
+        """All convolutions, `last` after the common ones: joined levels (B, N, inputs) -> L x (B, T_l, outputs), zero
+        where not valid.
+        """
+
+        def step(x: Tensor, canvas: Canvas) -> Tensor:
+            return canvas.keep_valid(last(convolve_norm_relu(x, self.head, self.norm, canvas)))
+
+        reach = convolutions_reach([*self.head, last])
+        return levels.split(in_overlapping_pieces(step, levels.x, levels.canvas, reach=reach))
 
 
 class ClassHead(ConvHead):
@@ -63,8 +71,7 @@ class ClassHead(ConvHead):
 
     def forward(self, levels: JoinedLevels) -> list[Tensor]:
         """Joined levels (B, N, inputs) -> L x (B, T_l, classes), zero where not valid."""
-        logits = self.cls_head(self.trunk(levels.x, levels.canvas))
-        return levels.split(levels.canvas.keep_valid(logits))
+        return self.convolve(levels, self.cls_head)
 
 
 class OffsetHead(ConvHead):
@@ -77,8 +84,7 @@ class OffsetHead(ConvHead):
 
     def forward(self, levels: JoinedLevels) -> list[Tensor]:
         """Joined levels (B, N, inputs) -> L x (B, T_l, 2), not negative, zero where not valid."""
-        offsets = self.offset_head(self.trunk(levels.x, levels.canvas))
-        offsets = levels.split(levels.canvas.keep_valid(offsets))
+        offsets = self.convolve(levels, self.offset_head)
         return [F.relu(scale(x)) for x, scale in zip(offsets, self.scale, strict=True)]
 
 
