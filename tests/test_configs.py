@@ -57,6 +57,12 @@ def test_there_are_files() -> None:
     assert {"thumos_i3d", "thumos_i3d_v2", "use_cases/production"} <= set(NAMES)
 
 
+def test_the_documentation_names_every_file() -> None:
+    text = (REPOSITORY / "docs" / "configurations.md").read_text(encoding="utf-8")
+    plain = {path.stem.removesuffix("_v2") for path in FILES}
+    assert [name for name in sorted(plain) if f"`{name}`" not in text] == []
+
+
 @each_file
 def test_loads_without_notices(path: Path) -> None:
     assert load_config_with_origins(path).notices == []

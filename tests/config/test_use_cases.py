@@ -52,7 +52,7 @@ DATA_SETS = {  # prefix of the files: the guide's keys of model.backbone
     "epic_": f"{{n_embd: 384, n_head: 6, arch: [2, 2, 6], {ALL}}}",
     "ego4d_": f"{{n_embd: 768, n_head: 12, arch: [2, 2, 7], max_len: 4096, {ALL}}}",
 }
-V2_FILES = sorted(path.stem for path in FOLDER.glob("*_v2.yaml"))
+V2_FILES = sorted(path.stem for path in FOLDER.glob("*_v2.yaml") if path.stem.startswith(tuple(DATA_SETS)))
 SPLIT_WIDTHS = {"ego4d_slowfast_omnivore_egovlp_v2": [192, 288, 288]}  # the guide's 768, one number per stream
 
 LATER = {
