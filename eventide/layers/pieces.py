@@ -9,8 +9,9 @@ from torch import Tensor
 
 from eventide.layers.canvas import Canvas
 
-# Rows (vectors of all sequences) of a piece, at least; up to twice as many run whole.
-ROWS_AT_ONCE = 1 << 14
+# Rows (vectors of all sequences) of a piece, at least; up to twice as many run whole. A graphics card waits for the
+# host when pieces are small.
+ROWS_AT_ONCE, ROWS_ON_A_CARD = 1 << 12, 1 << 16
 
 
 def in_overlapping_pieces(
@@ -22,7 +23,7 @@ def in_overlapping_pieces(
     ends of what it is given as on zeros. `reach` None: on all inputs, so that nothing can be cut.
     """
     batch, length, _ = x.shape
-    count = batch * length // ROWS_AT_ONCE
+    count = batch * length // (ROWS_AT_ONCE if x.device.type == "cpu" else ROWS_ON_A_CARD)
     if count < 2 or reach is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return step(x, canvas)
     outputs = -(-length // stride)
