@@ -43,6 +43,7 @@ for _group, _name, _target, _help in (
     (app, "predict", "predict:predict", "Find events in feature files with a trained model."),
     (app, "eval", "evaluate:evaluate", "Score a results file against annotations."),
     (app, "plot", "plot:plot", "Draw ground truth against detections, and precision-recall curves."),
+    (app, "bench", "bench:bench", "Measure operations, time and memory of a configuration on this machine."),
     (
         app,
         "import-actionformer",
