@@ -23,6 +23,7 @@ TITLES = {
     "checkpoints": "Checkpoints and models",
     "command_line": "Command line",
     "results": "Results, evaluation and plots",
+    "bench": "Measuring",
     "make_toy": "Generated data sets",
 }
 HEAD = """# What can go wrong, and what Eventide says
