@@ -248,7 +248,7 @@ class TrainConfig(Section):
     accum_steps: int = Field(1, ge=1, description="Batches whose gradients are added up for one optimiser step.")
     cls_loss: Literal["focal", "quality_focal"] = choice("focal", "Class loss.", "focal")
     reg_loss: Literal["diou", "giou", "eiou"] = choice("diou", "Boundary loss.", "diou")
-    compile: bool = later(False, "Compile the detector with torch.compile.")
+    compile: bool = Field(False, description="Train through torch.compile, one graph per padded length; needs g++.")
     auto_microbatch: bool = later(False, "When memory runs out, halve the batch, double accum_steps and go on.")
     strategy: Literal["auto", "ddp", "fsdp"] = later(
         "auto", "How several processes share the model: whole copies (ddp) or in parts (fsdp)."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from eventide.data.dataset import SegmentDataset
 from eventide.data.loader import training_batches
 from eventide.engine import guard
 from eventide.engine.checkpoint import checkpoint_path, save_checkpoint
+from eventide.engine.compiling import CompiledDetector, compile_failure
 from eventide.engine.evaluate import detect_dataset, score, table
 from eventide.engine.inference import Inference, as_float32
 from eventide.engine.interrupt import Interruption
@@ -32,7 +33,7 @@ from eventide.engine.run_folder import RunFolder
 from eventide.engine.schedule import Plan, learning_rate
 from eventide.engine.state import TrainingState
 from eventide.models.registry import DecodesOutputs
-from eventide.types import Batch, EventideError
+from eventide.types import Batch, EventideError, PyramidOutput
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Trainer:
     plan: Plan
     folder: RunFolder
     fabric: Fabric
-    detector: torch.nn.Module  # the one in training, in Fabric's wrapping
+    detector: Callable[[Tensor, Tensor | None], PyramidOutput]  # the one in training, in Fabric's wrapping
     state: TrainingState
     decoder: DecodesOutputs
     data: SegmentDataset
@@ -94,9 +95,11 @@ class Trainer:
                     self._loop(batches)
                 self._finish()
         except (RuntimeError, MemoryError) as error:
-            if not guard.is_out_of_memory(error):
-                raise
-            raise guard.out_of_memory(*self._work, self.last_checkpoint) from None
+            if guard.is_out_of_memory(error):
+                raise guard.out_of_memory(*self._work, self.last_checkpoint) from None
+            if failure := compile_failure(error):
+                raise failure from None
+            raise
 
     def _loop(self, batches: Iterator[Batch]) -> None:
         counters, plan = self.state.counters, self.plan
@@ -314,6 +317,8 @@ class Trainer:
         if self.validation is None:
             self._save_model(self.folder.best, None)
         self._save()
+        if isinstance(self.detector, CompiledDetector):
+            self.reporter.line(self.detector.summary())
         if counters.bad_total:
             self.reporter.line(f"{counters.bad_total} step(s) were skipped because they were not finite")
         best = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from eventide.data.batching import BatchPlan
 from eventide.data.checks import check_dataset
 from eventide.data.dataset import SegmentDataset
 from eventide.engine.checkpoint import load_checkpoint, newest_readable
+from eventide.engine.compiling import DEFAULT_LENGTHS, CompiledDetector, refuse_without_compiler
 from eventide.engine.devices import choose_precision, make_fabric, pick_device, refuse_launchers
 from eventide.engine.ema import WeightAverage
 from eventide.engine.fit import FitOptions, Trainer
@@ -42,6 +43,8 @@ HARMLESS = (
     "dataset.json_file",
     "dataset.feat_folder",
     "loader.num_workers",
+    "loader.num_lengths",
+    "train_cfg.compile",
     "train_cfg.checkpoint_minutes",
     "train_cfg.keep_checkpoints",
     "train_cfg.max_bad_steps",
@@ -73,7 +76,7 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
         EventideError: the data has problems, or the checkpoint is of another run.
     """
     found = find_checkpoint(folder, options.resume, reporter.line)
-    device = pick_device(config.device)
+    device = _training_device(config)
     precision, sentence = choose_precision(device, options.amp)
     if sentence:
         reporter.line(sentence)
@@ -82,7 +85,7 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
     annotations = load_annotations(config.dataset.json_file)
     data = SegmentDataset(config, config.train_split, training=True, annotations=annotations)
     validation = SegmentDataset(config, config.val_split, training=False, annotations=annotations)
-    batch_plan = BatchPlan.of(data, config.loader)
+    batch_plan = BatchPlan.of(data, config.loader, DEFAULT_LENGTHS if config.train_cfg.compile else None)
     plan = Plan.of(config, batch_plan.batches_per_epoch)
     if found is not None:
         refuse_other_folder(folder, config, found[0])
@@ -101,11 +104,9 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
         take_over_best(folder, state.counters, found[0])
     write_text(folder.config, config_to_yaml(config))
     reporter.line(_summary(config, model.detector, data, validation, plan, device))
-    epoch = min(state.counters.step // plan.steps_per_epoch, plan.epochs - 1)
-    reporter.line(_padding(config, batch_plan, epoch))
+    reporter.line(_padding(config, batch_plan, min(state.counters.step // plan.steps_per_epoch, plan.epochs - 1)))
     if found is not None:
-        for warning in dict.fromkeys([*annotations.warnings, *data.warnings, *validation.warnings]):
-            reporter.line(f"warning: {warning}")
+        print_warnings(reporter, [*annotations.warnings, *data.warnings, *validation.warnings])
         reporter.line(f"going on from {found[0]}, step {state.counters.step} of {plan.total_steps}")
     trainer = Trainer(
         config=config,
@@ -113,7 +114,7 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
         plan=plan,
         folder=folder,
         fabric=fabric,
-        detector=detector,
+        detector=_compiled(detector, model.detector, config, batch_plan),
         state=state,
         decoder=model.decoder,
         data=data,
@@ -137,9 +138,14 @@ def check_data(config: Config, reporter: Reporter) -> None:
     """
     report = check_dataset(config, progress=lambda done, total: reporter.bar("checking the data", done, total))
     reporter.close_bar()
-    for warning in report.warnings:
-        reporter.line(f"warning: {warning}")
+    print_warnings(reporter, report.warnings)
     raise_problems("the data is not fit for training", report.problems)
+
+
+def print_warnings(reporter: Reporter, warnings: Sequence[str]) -> None:
+    """Each once, one line each."""
+    for warning in dict.fromkeys(warnings):
+        reporter.line(f"warning: {warning}")
 
 
 def find_checkpoint(
@@ -281,3 +287,19 @@ def _padding(config: Config, batch_plan: BatchPlan, epoch: int) -> str:
     lengths = f", {len(batch_plan.lengths)} length(s)" if batch_plan.lengths else ""
     share = f"{batch_plan.padding_share(epoch):.1%} of the vectors in epoch {epoch + 1}"
     return f"padding: {share} (loader.batching: {config.loader.batching}{lengths})"
+
+
+def _training_device(config: Config) -> torch.device:
+    device = pick_device(config.device)
+    if config.train_cfg.compile:
+        refuse_without_compiler(device)
+    return device
+
+
+def _compiled(
+    detector: torch.nn.Module, module: torch.nn.Module, config: Config, plan: BatchPlan
+) -> CompiledDetector | torch.nn.Module:
+    """`detector`, which wraps `module`, through the compiler where the configuration asks for it."""
+    if not config.train_cfg.compile:
+        return detector
+    return CompiledDetector(detector, module, min(config.loader.batch_size, plan.count), len(plan.lengths))

@@ -50,9 +50,9 @@ def norm_parameters(norm: Norm) -> tuple[Tensor, Tensor | None, float]:
 
 def norm_and_relu(norm: nn.Module, x: Tensor, keep: Tensor | None) -> Tensor:
     """ReLU of the normed `x` (B, T, C), zero where `keep` (1 or B, T) bool is False; `norm` is a norm or nothing."""
-    if isinstance(norm, Norm):
+    if isinstance(norm, Norm) and not torch.compiler.is_compiling():
         return norm_relu(x, *norm_parameters(norm), keep)
-    x = F.relu(norm(x))
+    x = F.relu(norm(x)).to(x.dtype)
     return x if keep is None else x * keep.unsqueeze(-1).to(x.dtype)
 
 
@@ -76,7 +76,7 @@ def in_autocast_dtype(x: Tensor) -> Tensor:
 
 def convolve_and_norm(x: Tensor, conv: Conv, norm: Norm) -> Tensor:
     """Norm of a depth-wise convolution: (B, T, C) -> (B, ceil(T / stride), C)."""
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return norm(conv(x))
     weight, bias, eps = norm_parameters(norm)
     return conv_norm(x, conv.conv.weight.to(x.dtype), weight, bias, conv.stride, eps)

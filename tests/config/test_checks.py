@@ -265,7 +265,6 @@ UNAVAILABLE: list[tuple[str, Any]] = [
     ("dataset__events", "points"),
     ("dataset__point_position", "start"),
     ("dataset__shards", "s3://bucket/shards"),
-    ("train_cfg__compile", True),
     ("train_cfg__auto_microbatch", True),
     ("train_cfg__cls_loss", "quality_focal"),
     ("train_cfg__reg_loss", "giou"),

@@ -190,7 +190,7 @@ def test_later_overrides_win_and_merge_into_sections(tmp_path: Path) -> None:
         ("base=other.yaml", "can only be given in a file"),
         ("model.n_mha_win_size=9", "ActionFormer's name; here it is model.backbone.mha_win_size"),
         ("dataset.json_file=${NOT_SET_ANYWHERE}", "NOT_SET_ANYWHERE is not set"),
-        ("train_cfg.compile=true", "--set: train_cfg.compile: not available yet"),
+        ("train_cfg.auto_microbatch=true", "--set: train_cfg.auto_microbatch: not available yet"),
     ],
 )
 def test_wrong_override(tmp_path: Path, override: str, message: str) -> None:

@@ -61,6 +61,11 @@ def torchrun(folder: Path) -> None:
         train(folder)
 
 
+def no_compiler(folder: Path) -> None:
+    with mock.patch.dict(os.environ, {"CXX": "no-such-compiler"}):
+        train(folder, "--set", "train_cfg.compile=true", "device=cpu")
+
+
 PREDICT = ["predict", "--checkpoint", "model.safetensors", "--output", "r.json"]
 FILES = ["--predictions", "results.json", "--annotations", "truth.json", "--split", "test"]
 
@@ -124,5 +129,12 @@ CASES: list[ErrorCase] = [
     ErrorCase("run exists", "trained into the folder of a run", run_exists, r"already holds a run.*--resume auto", 2),
     ErrorCase("run name", "named a run like a path", lambda f: train(f, "--output", "a/b"), r"give a plain name", 2),
     ErrorCase("print never", "printed every 0 steps", lambda f: train(f, "--print-freq", "0"), r"give 1 or more", 2),
+    ErrorCase(
+        "no compiler",
+        "asked for compiled training without a C++ compiler",
+        no_compiler,
+        r"there is no no-such-compiler here; install one.*or set train_cfg\.compile: false",
+        2,
+    ),
     ErrorCase("torchrun", "started train.py with torchrun", torchrun, r"not available yet.*without torchrun", 2),
 ]
