@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.common import Comparison, arguments, compare, report
-from benchmarks.cuda_worker import V2_CONFIG
+from benchmarks.cuda_worker import V2
 from benchmarks.network_worker import CONFIG, LENGTH
 from benchmarks.worker import Worker
 from eventide.config_loading import load_config
@@ -139,7 +139,7 @@ def main() -> None:
     if options.write:
         check_markers(Path(options.write), device.type)
     comparisons = against_published(options.published, device, options.length, options.runs)
-    report(comparisons, None, configuration=V2_CONFIG.name)
+    report(comparisons, None, configuration=f"{CONFIG.name} with {V2[0]}")
     content = ablation(options.device, options.length, options.runs)
     Console(width=200).print(ablation_table(content))
     print("\n".join(left_out(content)))

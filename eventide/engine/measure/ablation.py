@@ -14,7 +14,7 @@ from eventide.engine.compiling import refuse_without_compiler
 from eventide.engine.devices import pick_device
 from eventide.engine.measure.bench import fill_memory, run_row
 from eventide.engine.measure.operations import count_operations, count_parameters
-from eventide.engine.measure.plan import MeasureOptions, OnProgress, Turns, machine
+from eventide.engine.measure.plan import MeasureOptions, OnProgress, Turns, machine, warm_up_rounds
 from eventide.engine.measure.results import Row
 from eventide.engine.measure.turns import Job, run_in_turn
 from eventide.engine.measure.variants import VARIANTS, Variant, variant_config
@@ -81,8 +81,8 @@ class Ablation:
         """Measure everything; `on_round` is called whenever there is something new worth keeping."""
         keep_freed_memory()
         options = self.options
-        rows = 2 * len(self.results)
-        turns = Turns(rows * (1 + options.warm_up + options.runs) + len(self.results), on_progress)
+        warm_up = warm_up_rounds(options, self.device)
+        turns = Turns(len(self.results) * (1 + 2 * (1 + warm_up + options.runs)), on_progress)
         for result in self.results:
             turns("counting operations", result.variant.label)
             self._count(result)
@@ -92,7 +92,7 @@ class Ablation:
                 if row.error is None and result.config is not None:
                     fill_memory(row, result.config, result.variant.amp, self.device)
         on_round()
-        run_in_turn(self._jobs(), options.runs, options.warm_up, turns, on_round)
+        run_in_turn(self._jobs(), options.runs, warm_up, turns, on_round)
         self.complete = True
         turns.finish()
 

@@ -16,7 +16,7 @@ from eventide.engine.devices import choose_precision, pick_device
 from eventide.engine.measure.matrix_rate import MatrixProduct
 from eventide.engine.measure.operations import count_operations, count_parameters
 from eventide.engine.measure.peak_memory import MemoryJob, measure_memory
-from eventide.engine.measure.plan import MeasureOptions, OnProgress, Turns, machine
+from eventide.engine.measure.plan import MeasureOptions, OnProgress, Turns, machine, warm_up_rounds
 from eventide.engine.measure.results import Row, Timing, Work
 from eventide.engine.measure.scaling import fit_rows
 from eventide.engine.measure.turns import Job, run_in_turn
@@ -57,7 +57,8 @@ class Bench:
         """Measure everything; `on_round` is called whenever there is something new worth keeping."""
         keep_freed_memory()
         options = self.options
-        turns = Turns(len(self.rows) * (2 + options.warm_up + options.runs), on_progress)
+        rounds = warm_up_rounds(options, self.device) + options.runs
+        turns = Turns(len(self.rows) * (2 + rounds), on_progress)
         self.parameters = count_parameters(build(self.config).detector)
         for row in self.rows:
             turns("counting operations", row.name)
@@ -82,7 +83,7 @@ class Bench:
             self.rates.append(product.rate())
             on_round()
 
-        run_in_turn(jobs, self.options.runs, self.options.warm_up, turns, between)
+        run_in_turn(jobs, self.options.runs, warm_up_rounds(self.options, self.device), turns, between)
 
     def _works(self) -> list[Work]:
         return list(dict.fromkeys(row.work for row in self.rows))

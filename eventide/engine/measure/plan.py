@@ -23,8 +23,15 @@ class MeasureOptions:
     device: str = "auto"
     amp: bool = False
     runs: int = 5
-    warm_up: int = 1
+    warm_up: int | None = None  # rounds that do not count; None: 1, on GPUs 3
     threads: int | None = None  # of the CPU; None: torch's choice
+
+
+def warm_up_rounds(options: MeasureOptions, device: torch.device) -> int:
+    """Rounds before those that count: a GPU chooses kernels and raises its clock on the way."""
+    if options.warm_up is not None:
+        return options.warm_up
+    return 1 if device.type == "cpu" else 3
 
 
 class Turns:
