@@ -63,6 +63,24 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str, str]] = [
     ("no embedding convolution", {"model__backbone__arch": (0, 2, 5)}, "model.backbone.arch", "must equal"),
     ("heads", {"model__backbone__n_head": 5}, "model.backbone.n_head", "5 does not divide the 512 channels"),
     (
+        "odd heads that turn",
+        {**V2, "model__backbone__n_embd": 60, "model__backbone__n_head": 4},
+        "model.backbone.n_head",
+        "4 leaves 15 channels per head, and use_rope turns them in pairs",
+    ),
+    (
+        "odd heads of several streams",
+        {
+            **V2,
+            "dataset__input_dim": [3, 4],
+            "model__backbone__n_embd": [10, 5],
+            "model__backbone__n_head": 3,
+            "model__backbone__use_rope": True,
+        },
+        "model.backbone.n_head",
+        "set use_rope to false",
+    ),
+    (
         "key heads",
         {**V2, "model__backbone__n_kv_head": 3},
         "model.backbone.n_kv_head",

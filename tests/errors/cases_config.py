@@ -139,6 +139,12 @@ CASES: list[ErrorCase] = [
         r"6 does not divide the 256 channels",
     ),
     case(
+        "odd heads that turn",
+        "chose heads of an odd width for rotary positions",
+        "model: {backbone_type: convTransformerv2, backbone: {n_embd: 60, n_head: 4}}",
+        r"4 leaves 15 channels per head, and use_rope turns them in pairs",
+    ),
+    case(
         "windows",
         "gave five windows for six levels",
         "model: {backbone: {mha_win_size: [9, 9, 9, 9, 9]}}",
