@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from eventide.layers.canvas import Canvas
 from eventide.layers.conv import Conv, Pointwise
-from eventide.layers.norm import convolve_and_norm, in_autocast_dtype, make_norm
+from eventide.layers.norm import convolve_and_norm, make_norm
 from eventide.ops.attention import attention
+from eventide.ops.precision import in_autocast_dtype
 from eventide.ops.rope import rotate
 
 

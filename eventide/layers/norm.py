@@ -66,14 +66,6 @@ def convolve_norm_relu(x: Tensor, convs: nn.ModuleList, norms: nn.ModuleList, ca
     return x
 
 
-def in_autocast_dtype(x: Tensor) -> Tensor:
-    """`x` in the dtype that mixed precision computes in; unchanged without mixed precision."""
-    kind = x.device.type
-    if kind == "meta" or not torch.is_autocast_enabled(kind):
-        return x
-    return x.to(torch.get_autocast_dtype(kind))
-
-
 def convolve_and_norm(x: Tensor, conv: Conv, norm: Norm) -> Tensor:
     """Norm of a depth-wise convolution: (B, T, C) -> (B, ceil(T / stride), C)."""
     if x.device.type != "cpu" or torch.compiler.is_compiling():

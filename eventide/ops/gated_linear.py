@@ -9,9 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eventide.ops.linear import linear_over_time
-
-# Numbers of a piece of rows whose intermediate results stay in the processor's cache.
-CACHED_NUMBERS = 1 << 18
+from eventide.ops.row_norm import row_pieces
 
 
 def gated_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -38,8 +36,9 @@ class _GatedLinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         rows = gradient.flatten(0, -2)
         for_middle = linear_over_time(gradient, weight.t().to(x.dtype), None).flatten(0, -2)
-        middle, for_x = torch.empty_like(for_middle), torch.empty_like(x)
-        for part, incoming, made, out in _pieces(x.flatten(0, -2), for_middle, middle, for_x.view(-1, x.shape[-1])):
+        middle = torch.empty_like(for_middle, memory_format=torch.contiguous_format)
+        for_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for part, incoming, made, out in row_pieces(x.flatten(0, -2), for_middle, middle, for_x.view(-1, x.shape[-1])):
             gate, value = part.chunk(2, dim=-1)
             for_gate, for_value = out.chunk(2, dim=-1)
             activation = F.silu(gate)
@@ -53,14 +52,7 @@ class _GatedLinear(torch.autograd.Function):
 def _gated(x: Tensor) -> Tensor:
     """silu(gate) * value: (..., 2 I) -> (..., I)."""
     out = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
-    for part, made in _pieces(x.flatten(0, -2), out.view(-1, out.shape[-1])):
+    for part, made in row_pieces(x.flatten(0, -2), out.view(-1, out.shape[-1])):
         gate, value = part.chunk(2, dim=-1)
         torch.mul(F.silu(gate), value, out=made)
     return out
-
-
-def _pieces(*tensors: Tensor) -> Any:
-    """Tensors of equally many rows in pieces; whole where there is no cache to stay in."""
-    count = tensors[0].shape[0]
-    size = max(64, CACHED_NUMBERS // tensors[0].shape[1]) if tensors[0].device.type == "cpu" else max(count, 1)
-    return zip(*(tensor.split(size) for tensor in tensors), strict=True)

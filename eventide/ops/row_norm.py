@@ -56,7 +56,7 @@ def normalise_backward(
     for_weight = torch.zeros_like(weight)
     for_x = torch.empty_like(x, memory_format=torch.contiguous_format)
     rows = (tensor.reshape(-1, tensor.shape[-1]) for tensor in (gradient, x, statistics.scale, for_x))
-    for incoming, values, scale, out in _pieces(*rows):
+    for incoming, values, scale, out in row_pieces(*rows):
         _rms_backward(incoming.to(weight.dtype), values.to(weight.dtype), scale, weight, out, for_weight)
     return for_x, for_weight, None
 
@@ -82,7 +82,7 @@ def _rms_in_pieces(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Stati
     channels = x.shape[-1]
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     scales = torch.empty(*x.shape[:-1], 1, dtype=weight.dtype, device=x.device)
-    for values, result, scale in _pieces(x.reshape(-1, channels), out.view(-1, channels), scales.view(-1, 1)):
+    for values, result, scale in row_pieces(x.reshape(-1, channels), out.view(-1, channels), scales.view(-1, 1)):
         wide = values.to(weight.dtype)
         torch.linalg.vector_norm(wide, dim=-1, keepdim=True, out=scale)
         scale.square_().div_(channels).add_(eps).rsqrt_()
@@ -99,13 +99,15 @@ def _rms_backward(
     """With r one over the root mean square: r (g w - x r^2 mean(g w x)) into `out`; adds sum(g x r) to `for_weight`."""
     product = gradient * values
     for_weight.addmv_(product.t(), scale.squeeze(-1))
-    along = torch.mv(product, weight).unsqueeze(-1).mul_(scale.pow(3)).div_(values.shape[-1])
-    torch.mul(gradient, weight, out=product).mul_(scale).addcmul_(values, along, value=-1)
-    out.copy_(product)
+    along = torch.mv(product, weight).unsqueeze(-1).mul_(scale.pow(3)).div_(-values.shape[-1])
+    into = out if out.dtype == weight.dtype else product
+    torch.mul(gradient, weight, out=into).mul_(scale).addcmul_(values, along)
+    if into is not out:
+        out.copy_(into)
 
 
-def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Tensors of equally many rows in pieces; whole where there is no cache to stay in."""
-    count = tensors[0].shape[0]
-    size = max(64, CACHED_NUMBERS // tensors[0].shape[1]) if tensors[0].device.type == "cpu" else max(count, 1)
+def row_pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors of equally many rows in pieces that stay in a processor's cache; whole on other devices."""
+    count, widest = tensors[0].shape[0], max(tensor.shape[1] for tensor in tensors)
+    size = max(64, CACHED_NUMBERS // widest) if tensors[0].device.type == "cpu" else max(count, 1)
     yield from zip(*(tensor.split(size) for tensor in tensors), strict=True)
