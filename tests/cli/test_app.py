@@ -13,7 +13,7 @@ from eventide.cli import app, main, make_app, run
 from eventide.types import EventideError, UsageError
 from tests.conftest import RunCli, run_python
 
-COMMANDS = ["check", "config", "eval", "import-actionformer", "make-demo-data", "make-toy", "plot", "predict"]
+COMMANDS = ["bench", "check", "config", "eval", "import-actionformer", "make-demo-data", "make-toy", "plot", "predict"]
 
 
 def application(action: Callable[[], object]) -> cyclopts.App:

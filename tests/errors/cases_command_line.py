@@ -72,7 +72,10 @@ FILES = ["--predictions", "results.json", "--annotations", "truth.json", "--spli
 CASES: list[ErrorCase] = [
     case("command misspelt", "misspelt a command", ["chek", "c.yaml"], r"unknown command 'chek'; did you mean check\?"),
     case(
-        "command unknown", "asked for a command that does not exist", ["xyz"], r"the commands are: check, config, eval"
+        "command unknown",
+        "asked for a command that does not exist",
+        ["xyz"],
+        r"the commands are: bench, check, config, eval",
     ),
     case("subcommand misspelt", "misspelt the second word", ["config", "shwo"], r"did you mean show\?"),
     case("no configuration", "left out the configuration", ["check"], r"check: CONFIG is missing"),
