@@ -56,6 +56,53 @@ def test_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
         cuda.main()
 
 
+def measured(ratio: float | None) -> dict[str, Any]:
+    """What an ablation of three rows gives, every ratio the same."""
+    size = {"runs": 1, "seconds": 0.1, "memory_in_all_bytes": 2**20}
+    rows = [
+        {
+            "label": label,
+            "reason": None,
+            "parameters": 10,
+            "training": size,
+            "inference": size,
+            **dict.fromkeys(("training_time_ratio", "training_memory_ratio", "inference_time_ratio"), ratio),
+            **dict.fromkeys(("guide_time_ratio", "guide_memory_ratio"), 0.5),
+        }
+        for label in ("v1", *cuda.LIMITS)
+    ]
+    machine = {"device": "cpu", "device_name": "a processor", "threads": 1, "torch": "2"}
+    content = {"config": "c.yaml", "length": 10, "training_batch": 2, "machine": machine, "rows": rows}
+    return {**content, "complete": True}
+
+
+@pytest.mark.parametrize(("label", "ratio", "code"), [("kept", 0.3, None), ("missed", 0.6, 1), ("unknown", None, None)])
+def test_what_is_printed_and_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    label: str,
+    ratio: float | None,
+    code: int | None,
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- ablation:begin cpu -->\n<!-- ablation:end cpu -->\n", encoding="utf-8")
+    words = ["cuda", "--device", "cpu", "--json", str(tmp_path / "c.json"), "--write", str(page)]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(cuda, "against_published", lambda *_: [comparison("b", 0.1, 0.2)])
+    monkeypatch.setattr(cuda, "ablation", lambda *_: measured(ratio))
+    if code is None:
+        cuda.main()
+    else:
+        with pytest.raises(SystemExit) as end:
+            cuda.main()
+        assert end.value.code == code
+    verdicts = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))["verdicts"]
+    assert len(verdicts) == 5
+    assert "pass  b: 0.100, at most 0.2" in capsys.readouterr().out
+    assert "| v2, all + AMP |" in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.cuda
 @pytest.mark.slow
 def test_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
