@@ -28,7 +28,7 @@ def has_flash_on_cpu() -> bool:
 def windows_by_sdpa(
     q: Tensor, k: Tensor, v: Tensor, *, heads: int, half: int, valid: Tensor | None = None, bias: Tensor | None = None
 ) -> Tensor:
-    """As `windows_by_matrices`, on any device, differentiable without end and readable for the compiler."""
+    """As `windows_by_matrices`, on any device and readable for the compiler; differentiable once."""
     cut = WindowBlocks.of(q, half)
     shared = k.shape[2] * heads // q.shape[2]
     queries = cut.flatten(q).unflatten(0, (cut.total, cut.size)).unflatten(-1, (heads, -1)).transpose(1, 2)
