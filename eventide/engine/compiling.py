@@ -131,8 +131,9 @@ def compile_failure(error: BaseException) -> EventideError | None:
     if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return None
     inner = getattr(error, "inner_exception", None) or error
-    first = next((line.strip() for line in str(inner).splitlines() if line.strip()), "no message")
+    first, *others = [line.strip() for line in str(inner).splitlines() if line.strip()] or ["no message"]
+    detail = next((f" ({line})" for line in others if "error:" in line.lower() or "killed" in line.lower()), "")
     return EventideError(
-        f"torch.compile failed: {type(inner).__name__}: {first}; set train_cfg.compile: false "
+        f"torch.compile failed: {type(inner).__name__}: {first}{detail}; set train_cfg.compile: false "
         "(TORCHDYNAMO_VERBOSE=1 shows what went wrong)"
     )

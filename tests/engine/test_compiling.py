@@ -277,13 +277,13 @@ def test_what_compiling_needs(
 
 def test_a_compiler_that_fails_is_one_message(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: compiling.CountingBackend, graph: Any, inputs: Any) -> Any:
-        raise ZeroDivisionError("the compiler is ill\nand has more to say")
+        raise ZeroDivisionError("the compiler is ill\n\ncommand:\ng++: fatal error: Killed signal\nand more")
 
     monkeypatch.setattr(compiling.CountingBackend, "__call__", broken)
     with pytest.raises(EventideError, match=r"torch\.compile failed: .*set train_cfg\.compile: false") as caught:
         run_training(tmp_path, config_for(tiny_data), "ill")
     assert len(str(caught.value).splitlines()) == 1
-    assert "failed: ZeroDivisionError: the compiler is ill; set" in str(caught.value)
+    assert "failed: ZeroDivisionError: the compiler is ill (g++: fatal error: Killed signal); set" in str(caught.value)
     assert compile_failure(RuntimeError("anything else")) is None
 
 
