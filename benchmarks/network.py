@@ -48,6 +48,19 @@ ROWS = [
         {"work": "infer", "lengths": [LENGTH]},
     ),
 ]
+V2 = ["model.backbone_type=convTransformerv2"]  # every use_* switch of v2 is on by default
+SHARED = [*V2, "model.backbone.n_kv_head=1"]
+LONG = {"work": "infer", "lengths": [9000]}
+V2_ROWS = [
+    Row("v2 training step", {"work": "step", "switches": V2}, {"work": "step"}, 0.75),
+    Row("v2 training step, --amp", {"work": "step", "switches": V2, "amp": True}, {"work": "step"}, 0.4),
+    Row("v2 inference, T=9000", {**LONG, "switches": V2}, LONG, 0.6),
+    Row("v2 inference, T=9000, bfloat16", {**LONG, "switches": V2, "amp": True}, LONG, 0.35),
+    Row("v2, one key head, training step", {"work": "step", "switches": SHARED}, {"work": "step"}, 0.75),
+    Row("v2, one key head, step, --amp", {"work": "step", "switches": SHARED, "amp": True}, {"work": "step"}, 0.4),
+    Row("v2, one key head, inference, T=9000", {**LONG, "switches": SHARED}, LONG, 0.6),
+    Row("v2, one key head, inference, T=9000, bfloat16", {**LONG, "switches": SHARED, "amp": True}, LONG, 0.35),
+]
 
 
 def measure(rows: list[Row], published: str | None, runs: int) -> list[Comparison]:
@@ -85,7 +98,7 @@ def main() -> None:
     parser = arguments(__doc__, runs=5)
     parser.add_argument("--only", metavar="TEXT", help="only the rows whose label holds TEXT, without memory")
     options = parser.parse_args()
-    rows = [row for row in ROWS if not options.only or options.only in row.label]
+    rows = [row for row in ROWS + V2_ROWS if not options.only or options.only in row.label]
     memory = {} if options.only else peak_memory(options.published)
     report(measure(rows, options.published, options.runs), options.json, **memory)
 

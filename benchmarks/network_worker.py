@@ -8,6 +8,7 @@ that memory is measured apart and neither meets the other's settings.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,39 +37,32 @@ def events(row: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(segments), torch.from_numpy(generator.integers(0, CLASSES, 20))
 
 
-class Ours:
-    """Eventide through its own engine."""
+class Network:
+    """Eventide through its own engine, with one set of switches (`key=value`, as after --set)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, switches: Sequence[str]) -> None:
         from eventide.config_loading import load_config
         from eventide.engine.ema import WeightAverage
-        from eventide.engine.memory import keep_freed_memory
         from eventide.engine.optim import build_optimizer
         from eventide.models import build
 
-        keep_freed_memory()
-        self.config = load_config(CONFIG)
+        self.config = load_config(CONFIG, switches)
         torch.manual_seed(0)
         self.model = build(self.config)
-        weights = folder / "weights.safetensors"
-        if not weights.exists():
-            save_file(self.model.detector.state_dict(), weights)
-        self.model.detector.load_state_dict(load_file(weights))
+        if not switches:  # the published network: both sides get the same weights
+            weights = folder / "weights.safetensors"
+            if not weights.exists():
+                save_file(self.model.detector.state_dict(), weights)
+            self.model.detector.load_state_dict(load_file(weights))
+        self.stored = {name: tensor.clone() for name, tensor in self.model.detector.state_dict().items()}
         self.model.detector.train()
         self.model.criterion.train()
         self.optimizer = build_optimizer(self.config.opt, self.model.detector)
         self.average = WeightAverage(self.model.detector, 0.999, ramp=True)
-        self.inputs = torch.stack([torch.from_numpy(features(LENGTH)).T] * BATCH)
+        self.inputs = torch.stack([torch.from_numpy(features(LENGTH))] * BATCH).transpose(1, 2)  # as the loader does
         both = [events(row) for row in range(BATCH)]
         self.segments, self.label_ids = (torch.stack(parts) for parts in zip(*both, strict=True))
-        self._predictors: dict[str, Any] = {}
-        self.folder = folder
-
-    @staticmethod
-    def prepare(work: str, lengths: list[int] = [], **_: Any) -> None:  # noqa: B006
-        """Make features before the clock starts."""
-        for length in lengths:
-            features_of(length)
+        self._predictors: dict[tuple[str, bool], Any] = {}
 
     def step(self, amp: bool = False) -> float:
         """Forward, backward, clipping, optimiser, EMA; the loss."""
@@ -87,15 +81,15 @@ class Ours:
         self.optimizer.zero_grad(set_to_none=True)
         return losses["final_loss"].item()
 
-    def infer(self, lengths: list[int], padding: str = "own") -> int:
+    def infer(self, lengths: list[int], padding: str = "own", amp: bool = False) -> int:
         """Features to detections in seconds, NMS included, all lengths in one call; how many were found."""
-        predictor = self._predictor(padding)
+        predictor = self._predictor(padding, amp)
         recordings = [features_of(length) for length in lengths]
         found = predictor.predict(recordings, fps=FPS, duration=[duration(length) for length in lengths])
         return sum(map(len, found))
 
-    def _predictor(self, padding: str) -> Any:
-        if padding not in self._predictors:
+    def _predictor(self, padding: str, amp: bool) -> Any:
+        if (padding, amp) not in self._predictors:
             from eventide.engine.model_file import StoredModel
             from eventide.engine.predict import Predictor
 
@@ -104,9 +98,41 @@ class Ours:
                 update={"model": self.config.model.model_copy(update={"backbone": backbone})}
             )
             labels = [f"class {i}" for i in range(CLASSES)]
-            weights = load_file(self.folder / "weights.safetensors")
-            self._predictors[padding] = Predictor(StoredModel(config, labels, FPS, weights), device="cpu")
-        return self._predictors[padding]
+            stored = StoredModel(config, labels, FPS, self.stored)
+            self._predictors[padding, amp] = Predictor(stored, device="cpu", amp=amp)
+        return self._predictors[padding, amp]
+
+
+class Ours:
+    """Eventide: the published network, and the same with switches."""
+
+    def __init__(self, folder: Path) -> None:
+        from eventide.engine.memory import keep_freed_memory
+
+        keep_freed_memory()
+        self.folder = folder
+        self.networks: dict[tuple[str, ...], Network] = {}
+        self._network([])
+
+    @staticmethod
+    def prepare(work: str, lengths: list[int] = [], **_: Any) -> None:  # noqa: B006
+        """Make features before the clock starts."""
+        for length in lengths:
+            features_of(length)
+
+    def step(self, amp: bool = False, switches: Sequence[str] = ()) -> float:
+        """A training step; the loss."""
+        return self._network(switches).step(amp)
+
+    def infer(self, lengths: list[int], padding: str = "own", amp: bool = False, switches: Sequence[str] = ()) -> int:
+        """Features to detections; how many were found."""
+        return self._network(switches).infer(lengths, padding, amp)
+
+    def _network(self, switches: Sequence[str]) -> Network:
+        key = tuple(switches)
+        if key not in self.networks:
+            self.networks[key] = Network(self.folder, key)
+        return self.networks[key]
 
 
 class Theirs:

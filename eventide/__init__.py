@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "load"]
 
 
-def load(path: str | Path, device: str = "auto", *, keep_memory: bool = True) -> Predictor:
+def load(path: str | Path, device: str = "auto", *, amp: bool = False, keep_memory: bool = True) -> Predictor:
     """A trained model, ready to predict.
 
     Args:
         path: a model file (`best.safetensors`), a training checkpoint (`checkpoints/step_*.pt`) or a run's folder.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        amp: compute in bfloat16 or float16, where the device has it.
         keep_memory: under Linux, let this process keep freed memory for the next tensors instead of returning it to the
             system after each; much faster on CPUs (docs/inference.md), and a setting of the whole process.
     Raises:
@@ -28,7 +29,7 @@ def load(path: str | Path, device: str = "auto", *, keep_memory: bool = True) ->
 
     if keep_memory:
         keep_freed_memory()
-    return Predictor.load(path, device=device)
+    return Predictor.load(path, device=device, amp=amp)
 
 
 def __getattr__(name: str) -> str:

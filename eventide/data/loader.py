@@ -40,16 +40,18 @@ def collate(samples: Sequence[Sample], padded: Sequence[int] = ()) -> Batch:
     lengths = [len(sample.features) for sample in samples]
     events = max(1, *(len(sample.label_ids) for sample in samples))
     count, whole = len(samples), padded_length(max(lengths), padded)
-    features = samples[0].features.new_zeros(count, samples[0].features.shape[1], whole)
+    # Stored as vector after vector, the order in which the network reads them: it then needs no copy.
+    vectors = samples[0].features.new_zeros(count, whole, samples[0].features.shape[1])
     segments = torch.zeros(count, events, 2)
     label_ids = torch.full((count, events), -1, dtype=torch.int64)
     for row, sample in enumerate(samples):
-        features[row, :, : lengths[row]] = sample.features.T
+        vectors[row, : lengths[row]] = sample.features
         segments[row, : len(sample.segments)] = sample.segments
         label_ids[row, : len(sample.label_ids)] = sample.label_ids
     mask = torch.arange(whole)[None, :] < torch.tensor(lengths)[:, None]
     ids = [sample.id for sample in samples]
-    return Batch(ids, features, mask, lengths, segments, label_ids, [sample.timeline for sample in samples])
+    timelines = [sample.timeline for sample in samples]
+    return Batch(ids, vectors.transpose(1, 2), mask, lengths, segments, label_ids, timelines)
 
 
 def training_batches(

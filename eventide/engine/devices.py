@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -65,6 +66,15 @@ def choose_precision(device: torch.device, amp: bool) -> tuple[PrecisionName, st
     if device.type == "cpu" and cpu_has_bfloat16():
         return "bf16-mixed", "mixed precision: bfloat16"
     return "32-true", f"--amp has no effect: this {device.type.upper()} has no bfloat16; computing in float32"
+
+
+def mixed_precision(device: torch.device, amp: bool) -> tuple[Callable[[], AbstractContextManager[object]], str]:
+    """What inference computes in with `--amp`: a context to make for each forward pass, and a sentence that says so."""
+    name, sentence = choose_precision(device, amp)
+    if name == "32-true":
+        return nullcontext, sentence
+    dtype = torch.bfloat16 if name == "bf16-mixed" else torch.float16
+    return lambda: torch.autocast(device.type, dtype), sentence.split(" with loss scaling")[0]
 
 
 def cpu_has_bfloat16() -> bool:

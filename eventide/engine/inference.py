@@ -76,7 +76,7 @@ class Inference:
         for first in range(0, len(windows), size):
             group = list(windows[first : first + size])
             lengths = [window.stop - window.start for window in group]
-            inputs = features.new_zeros(len(group), features.shape[0], max(lengths))
+            inputs = features.new_zeros(len(group), max(lengths), features.shape[0]).transpose(1, 2)
             for row, window in zip(inputs, group, strict=True):
                 row[:, : window.stop - window.start] = features[:, window.start : window.stop]
             output = self._forward(inputs, lengths)

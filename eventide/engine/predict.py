@@ -16,7 +16,7 @@ from eventide.data.dataset import resize, timeline_of
 from eventide.data.formats import read_header, read_rows
 from eventide.data.loader import collate
 from eventide.engine.checkpoint import load_checkpoint, newest_readable, stored_model
-from eventide.engine.devices import pick_device
+from eventide.engine.devices import mixed_precision, pick_device
 from eventide.engine.external_scores import ExternalScores
 from eventide.engine.inference import Inference
 from eventide.engine.model_file import StoredModel, load_model
@@ -33,22 +33,32 @@ MIN_FILL = 0.8  # shortest over longest sequence of a batch: padding is computed
 class Predictor:
     """A detector with its configuration, labels and rate. `eventide.load(PATH)` makes one."""
 
-    def __init__(self, model: StoredModel, *, device: str = "auto", source: str = "the model") -> None:
+    def __init__(
+        self, model: StoredModel, *, device: str = "auto", amp: bool = False, source: str = "the model"
+    ) -> None:
         self.config, self.labels, self.fps = model.config, model.labels, model.fps
         architecture = build(self.config)
         name = describe_model(self.config)
         load_weights(architecture.detector, model.tensors, source=source, stored=name, wanted=name)
-        detector = architecture.detector.to(pick_device(device)).eval().requires_grad_(False)
-        self.inference = Inference(detector, architecture.decoder, self.config, self.labels)
+        place = pick_device(device)
+        autocast, self.precision = mixed_precision(place, amp)
+        detector = architecture.detector.to(place).eval().requires_grad_(False)
+        self.inference = Inference(detector, architecture.decoder, self.config, self.labels, autocast)
         self.external = ExternalScores.of(self.config.test_cfg)
 
     @classmethod
     def load(
-        cls, path: str | Path, *, device: str = "auto", change: Callable[[Config], Config] | None = None
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        amp: bool = False,
+        change: Callable[[Config], Config] | None = None,
     ) -> Predictor:
         """A predictor from a model file, a training checkpoint or a run's folder.
 
-        `change` gives the configuration to use in place of the stored one.
+        `amp` computes in bfloat16, or float16 on GPUs without it; where there is neither, in float32 (`.precision`
+        says which). `change` gives the configuration to use in place of the stored one.
 
         Raises:
             EventideError: there is nothing at `path`, or it is damaged or something else.
@@ -56,7 +66,7 @@ class Predictor:
         model = load_stored(Path(path))
         if change is not None:
             model.config = change(model.config)
-        return cls(model, device=device, source=str(path))
+        return cls(model, device=device, amp=amp, source=str(path))
 
     @overload
     def predict(

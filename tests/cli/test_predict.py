@@ -55,6 +55,25 @@ def test_batches_change_nothing(folder: Path) -> None:
     np.testing.assert_allclose(flat(one), flat(many), atol=1e-4)
 
 
+@pytest.mark.parametrize("has_bfloat16", [True, False], ids=["bfloat16", "none"])
+def test_low_precision_is_close_and_says_so(folder: Path, has_bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventide.engine.devices.cpu_has_bfloat16", lambda: has_bfloat16)
+    full = predict(folder, "--features", "data/features", "--device", "cpu")
+    words = ["predict", "--checkpoint", "model.safetensors", "--output", "low.json", "--features", "data/features"]
+    said = run_cli([*words, "--device", "cpu", "--amp"], folder)
+    assert ("mixed precision: bfloat16" in said) == has_bfloat16
+    assert ("--amp has no effect" in said) != has_bfloat16
+    low = json.loads((folder / "low.json").read_text())["results"]
+    for name, detections in full.items():
+        best, other = max(item["score"] for item in detections), max(item["score"] for item in low[name])
+        assert abs(best - other) < 0.02
+        assert has_bfloat16 or best == other
+    same = [item["score"] for name in full for item in full[name]] == [
+        item["score"] for name in low for item in low[name]
+    ]
+    assert same != has_bfloat16
+
+
 def test_rate_of_annotations_then_of_the_option_then_of_the_model(folder: Path) -> None:
     database = json.loads((folder / "data" / "annotations.json").read_text())["database"]
     del database["rec0"], database["rec1"]["fps"]
