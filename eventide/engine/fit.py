@@ -98,6 +98,7 @@ class Trainer:
             if guard.is_out_of_memory(error):
                 raise guard.out_of_memory(*self._work, self.last_checkpoint) from None
             if failure := compile_failure(error):
+                self._stop_if_compiler_was_stopped()
                 raise failure from None
             raise
 
@@ -260,6 +261,15 @@ class Trainer:
             if path != self.last_checkpoint:
                 self._save()
             self.reporter.line(f"interrupted: checkpoint saved as {path}; go on with --resume auto")
+            raise KeyboardInterrupt
+
+    def _stop_if_compiler_was_stopped(self) -> None:
+        """Ctrl-C ends a C++ compiler at work too: its failure says nothing, and the step it was in cannot be saved."""
+        if self._interruption.requested:
+            self.reporter.close_bar()
+            last = self.last_checkpoint
+            way = f"go on from {last} with --resume auto" if last else "there is no checkpoint yet"
+            self.reporter.line(f"interrupted while compiling: {way}")
             raise KeyboardInterrupt
 
     def _evaluate_if_due(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -285,6 +287,18 @@ def test_a_compiler_that_fails_is_one_message(tiny_data: Path, tmp_path: Path, m
     assert len(str(caught.value).splitlines()) == 1
     assert "failed: ZeroDivisionError: the compiler is ill (g++: fatal error: Killed signal); set" in str(caught.value)
     assert compile_failure(RuntimeError("anything else")) is None
+
+
+def test_ctrl_c_while_compiling_is_no_failure(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(self: compiling.CountingBackend, graph: Any, inputs: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)  # the C++ compiler, in the same process group, ends with an error
+        raise RuntimeError("C++ compile error")
+
+    monkeypatch.setattr(compiling.CountingBackend, "__call__", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(tmp_path, config_for(tiny_data), "stopped")
+    log = (tmp_path / "runs" / "tiny_stopped" / "train.log").read_text()
+    assert "interrupted while compiling: there is no checkpoint yet" in log
 
 
 def inductor_agrees(device: str) -> CompiledDetector:
