@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import arguments, machine, timed
-from benchmarks.network_worker import BATCH, LENGTH, Ours
+from benchmarks.network_worker import BATCH, CONFIG, LENGTH, Ours
+from eventide.config_loading import load_config
 from eventide.engine.measure.matrix_rate import matrix_rate
 from eventide.engine.measure.operations import count_operations, operations_done
 
@@ -30,7 +31,7 @@ def main() -> None:
         done = operations_done(ours.step)
         step = statistics.median(timed(ours.step) for _ in range(3))
         mixed = statistics.median(timed(lambda: ours.step(amp=True)) for _ in range(3))
-    nominal = count_operations(ours.config, LENGTH, BATCH, training=True).total
+    nominal = count_operations(load_config(CONFIG), LENGTH, BATCH, training=True).total
     full, low = (matrix_rate(device, dtype, options.runs) for dtype in (torch.float32, torch.bfloat16))
     print(f"matrix rate: float32 {full / 1e9:.0f}, bfloat16 {low / 1e9:.0f} GFLOP/s")
     print(f"training step, float32: {done / 1e9:.0f} GFLOP done, {done / step / full:.0%} of the rate")

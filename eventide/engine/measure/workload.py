@@ -22,7 +22,7 @@ from eventide.types import Batch, PyramidOutput, Timeline
 
 EVENTS = 20  # per sequence
 MOST_LENGTHS = 32  # of a compiled training; each has a graph of its own
-FEATURE_COLUMNS = 1024  # random vectors, repeated: drawing more would take longer than what is measured
+FEATURE_ROWS = 1024  # random vectors, repeated: drawing more would take longer than what is measured
 
 
 class Workload(Protocol):
@@ -125,10 +125,10 @@ def random_batch(config: Config, length: int, batch: int) -> Batch:
     """`batch` sequences of `length` random vectors with twenty random events each; the same for the same sizes."""
     generator = torch.Generator().manual_seed(length)
     channels = sum_of(config.dataset.input_dim)
-    columns = torch.randn(channels, min(length, FEATURE_COLUMNS), generator=generator)
-    features = torch.empty(batch, channels, length)
-    for start in range(0, length, FEATURE_COLUMNS):
-        features[:, :, start : start + FEATURE_COLUMNS] = columns[:, : length - start]
+    rows = torch.randn(min(length, FEATURE_ROWS), channels, generator=generator)
+    features = torch.empty(batch, length, channels)  # vector by vector, as the loader's lie in memory
+    for start in range(0, length, FEATURE_ROWS):
+        features[:, start : start + FEATURE_ROWS] = rows[: length - start]
     starts = torch.rand(batch, EVENTS, 1, generator=generator) * 0.9 * length
     lengths = 1 + torch.rand(batch, EVENTS, 1, generator=generator) * 0.1 * min(length, 2000)
     data = config.dataset
@@ -136,7 +136,7 @@ def random_batch(config: Config, length: int, batch: int) -> Batch:
     timeline = Timeline(data.default_fps or 30.0, stride, data.num_frames)
     return Batch(
         ids=[f"random {number}" for number in range(batch)],
-        features=features,
+        features=features.transpose(1, 2),
         mask=torch.ones(batch, length, dtype=torch.bool),
         lengths=[length] * batch,
         segments=torch.cat((starts, (starts + lengths).clamp(max=float(length))), dim=-1),
