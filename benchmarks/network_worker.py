@@ -49,12 +49,11 @@ class Network:
         self.config = load_config(CONFIG, switches)
         torch.manual_seed(0)
         self.model = build(self.config)
-        if not switches:  # the published network: both sides get the same weights
-            weights = folder / "weights.safetensors"
-            if not weights.exists():
-                save_file(self.model.detector.state_dict(), weights)
-            self.model.detector.load_state_dict(load_file(weights))
-        self.stored = {name: tensor.clone() for name, tensor in self.model.detector.state_dict().items()}
+        # Without switches it is the published network, and both sides read the same file.
+        self.weights = folder / ("-".join(["weights", *switches]) + ".safetensors")
+        if not self.weights.exists():
+            save_file(self.model.detector.state_dict(), self.weights)
+        self.model.detector.load_state_dict(load_file(self.weights))
         self.model.detector.train()
         self.model.criterion.train()
         self.optimizer = build_optimizer(self.config.opt, self.model.detector)
@@ -98,7 +97,7 @@ class Network:
                 update={"model": self.config.model.model_copy(update={"backbone": backbone})}
             )
             labels = [f"class {i}" for i in range(CLASSES)]
-            stored = StoredModel(config, labels, FPS, self.stored)
+            stored = StoredModel(config, labels, FPS, load_file(self.weights))
             self._predictors[padding, amp] = Predictor(stored, device="cpu", amp=amp)
         return self._predictors[padding, amp]
 
