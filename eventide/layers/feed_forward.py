@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eventide.layers.conv import Pointwise
+from eventide.layers.pieces import ROWS_AT_ONCE, ROWS_ON_A_CARD
 from eventide.ops.gated_linear import gated_linear
 from eventide.ops.gelu_linear import gelu_linear
 
-# Rows that inference takes through the wide middle at a time: long recordings would need gigabytes for it.
-ROWS_AT_ONCE = 4096
 # A gated middle is a multiple of the largest of these that changes the number of parameters by less than 1%.
 ROUND_MIDDLES = (32, 16, 8, 4, 2, 1)
 
@@ -45,7 +44,7 @@ class FeedForward(nn.Sequential):
             hidden = F.dropout(F.gelu(self[0](x)), self.dropout)
             return F.dropout(second(hidden, scale), self.dropout)
         matrix = second.matrix(scale)
-        return torch.cat([gelu_linear(self[0](part), *matrix) for part in in_pieces(x)], dim=1)
+        return joined([gelu_linear(self[0](part), *matrix) for part in in_pieces(x)])
 
 
 class GatedFeedForward(nn.Module):
@@ -65,11 +64,19 @@ class GatedFeedForward(nn.Module):
             gate, value = self.inner(x).chunk(2, dim=-1)
             return F.dropout(self.outer(F.dropout(F.silu(gate) * value, self.dropout), scale), self.dropout)
         matrix = self.outer.matrix(scale)
-        return torch.cat([gated_linear(self.inner(part), *matrix) for part in in_pieces(x)], dim=1)
+        return joined([gated_linear(self.inner(part), *matrix) for part in in_pieces(x)])
 
 
 def in_pieces(x: Tensor) -> tuple[Tensor, ...]:
-    """`x` (B, T, C) along time, in pieces where no gradient is kept and there is more of it than one piece."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.shape[0] * x.shape[1] <= ROWS_AT_ONCE:
+    """`x` (B, T, C) along time, in pieces where no gradient is kept and there is more of it than one piece: the wide
+    middle of a long recording would need gigabytes.
+    """
+    rows = ROWS_AT_ONCE if x.device.type == "cpu" else ROWS_ON_A_CARD
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.shape[0] * x.shape[1] <= rows:
         return (x,)
-    return x.split(max(1, ROWS_AT_ONCE // x.shape[0]), dim=1)
+    return x.split(max(1, rows // x.shape[0]), dim=1)
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """Pieces along time to one sequence; the only one as it is, since joining would copy it."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from eventide.config_loading import load_config
+from tests.config.flat import flat
 from tests.conftest import REPOSITORY
 
 # Eventide's choices, with the reasons in docs/configurations.md: (here, as published).
@@ -219,16 +220,7 @@ PUBLISHED = {
 
 def settings(path: Path) -> dict[str, Any]:
     """Every setting of a file by its dotted key, paths in one form."""
-    found: dict[str, Any] = {}
-
-    def go(values: dict[str, Any], prefix: str) -> None:
-        for key, value in values.items():
-            if isinstance(value, dict):
-                go(value, f"{prefix}{key}.")
-            else:
-                found[prefix + key] = value
-
-    go(load_config(path).model_dump(mode="json"), "")
+    found = flat(load_config(path))
     for key in ("output_folder", "dataset.json_file", "dataset.feat_folder", "test_cfg.ext_score_file"):
         value = found[key]
         found[key] = [os.path.normpath(item) for item in ([value] if isinstance(value, str) else value or [])]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from eventide.config import Config
 from eventide.config_loading import load_config
 from eventide.config_yaml import ConfigError
+from tests.config.flat import flat
 from tests.conftest import REPOSITORY
 
 FOLDER = REPOSITORY / "configs"
@@ -67,21 +67,6 @@ LATER = {
 def written(name: str) -> dict[str, Any]:
     """What a file of configs/ says itself."""
     return dict(yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
-
-
-def flat(config: Config) -> dict[str, Any]:
-    """Every value by its dotted key."""
-    found: dict[str, Any] = {}
-
-    def go(values: dict[str, Any], prefix: str) -> None:
-        for key, value in values.items():
-            if isinstance(value, dict):
-                go(value, f"{prefix}{key}.")
-            else:
-                found[prefix + key] = value
-
-    go(config.model_dump(mode="json"), "")
-    return found
 
 
 def test_every_use_case_has_its_file() -> None:
