@@ -87,11 +87,13 @@ class DatasetConfig(Section):
     missing: Literal["error", "skip"] = Field(
         "error", description="A missing feature file: an error, or the recording is left out, counted and printed."
     )
-    events: Literal["segments", "points"] = choice(
-        "segments", "Which annotations are learnt: `segment` [start, end], or `time` (point events).", "segments"
+    events: Literal["segments", "points"] | None = Field(
+        None,
+        description="What is learnt and found: segments [start, end], or point events (times). Default: points with "
+        "SnapFormer, else segments.",
     )
-    point_position: Literal["start", "centre", "end"] = later(
-        "centre", "Where a segment's point event lies when `events` is points and the file holds segments."
+    point_position: Literal["start", "centre", "end"] = Field(
+        "centre", description="Where the point event of an annotated segment lies when `events` is points."
     )
     shards: str | list[str] | None = later(
         None, "URL or folder of feature shards, read in order; replaces feat_folder for sets larger than the disk."
@@ -168,17 +170,20 @@ class BackboneConfig(Section):
 class HeatmapConfig(Section):
     """SnapFormer's class heatmap."""
 
-    width: float | dict[str, float] | None = later(
-        None, "SnapFormer: standard deviation of the target Gaussian in seconds, one or per label; null: one grid step."
+    width: Annotated[float, Field(gt=0)] | dict[str, Annotated[float, Field(gt=0)]] | Literal["duration"] | None = (
+        Field(
+            None,
+            description="SnapFormer: standard deviation of the target Gaussian in seconds, one or per label; `duration`: "
+            "half of that of the annotated segment; null: one grid step, which is also the least.",
+        )
     )
-    offset_weight: float = later(1.0, "SnapFormer: weight of the sub-step offset loss.", ge=0)
+    offset_weight: float = Field(1.0, ge=0, description="SnapFormer: weight of the sub-step offset loss.")
 
 
 class ModelConfig(Section):
-    meta_arch: Literal["LocPointTransformer", "SnapFormer", "TBTFormer"] = choice(
+    meta_arch: Literal["LocPointTransformer", "SnapFormer", "TBTFormer"] = Field(
         "LocPointTransformer",
-        "Architecture: segments (ActionFormer), point events, or segments with uncertain boundaries.",
-        "LocPointTransformer",
+        description="Architecture: segments (ActionFormer), point events, or segments with uncertain boundaries.",
     )
     backbone_type: Literal["conv", "convTransformer", "convTransformerv2"] = Field(
         "convTransformer", description="Backbone: convolutions only, ActionFormer's transformer (v1), or v2."
@@ -199,8 +204,12 @@ class ModelConfig(Section):
         description="Per level, the distances (vectors) to an event's farther end, [low, high], that its points learn. "
         "Default: 0-4, 4-8, ... doubling, the last open (10000).",
     )
-    reg_max: int | None = later(None, "TBTFormer: bins per boundary distribution, less one.", ge=1)
-    dfl_weight: float | None = later(None, "TBTFormer: weight of the distribution focal loss.", ge=0)
+    reg_max: int | None = Field(
+        None, ge=1, description="TBTFormer only: bins per boundary distribution, less one. Default: 16."
+    )
+    dfl_weight: float | None = Field(
+        None, ge=0, description="TBTFormer only: weight of the distribution focal loss. Default: 0.25."
+    )
     heatmap: HeatmapConfig = section(HeatmapConfig, "SnapFormer: class heatmap.")
 
 
@@ -352,7 +361,11 @@ class Config(Section):
         min_length=1,
         description="tIoU thresholds of the mAP measured during training; its average picks the best model.",
     )
-    tolerances: list[float] = later([0.25, 0.5, 1.0], "Tolerances (seconds) of the point mAP measured during training.")
+    tolerances: list[float] = Field(
+        default_factory=lambda: [0.25, 0.5, 1.0],
+        min_length=1,
+        description="Tolerances (seconds) of the point mAP measured during training; its average picks the best model.",
+    )
     dataset: DatasetConfig = section(DatasetConfig, "Annotations, features, augmentation.")
     loader: LoaderConfig = section(LoaderConfig, "Batches.")
     model: ModelConfig = section(ModelConfig, "Network.")
@@ -365,12 +378,15 @@ class Config(Section):
         model, backbone, dataset = self.model.model_copy(), self.model.backbone.model_copy(), self.dataset.model_copy()
         given_len = dataset.max_seq_len or backbone.max_len or DEFAULT_MAX_SEQ_LEN
         fill(dataset, max_seq_len=given_len)
+        fill(dataset, events="points" if model.meta_arch == "SnapFormer" else "segments")
         fill(backbone, max_len=given_len)
         channels, levels = sum_of(backbone.n_embd), backbone.arch[2] + 1
         fill(model, fpn_dim=channels, head_dim=channels)
         fill(model, regression_range=default_ranges(levels - model.fpn_start_level))
         if isinstance(backbone.mha_win_size, int):
             backbone.mha_win_size = [backbone.mha_win_size] * levels
+        if model.meta_arch == "TBTFormer":
+            fill(model, reg_max=16, dfl_weight=0.25)
         if model.backbone_type == "convTransformerv2":
             fill(backbone, use_rope=True, use_flash_attn=True, use_swiglu=True, use_rms_norm=True)
             fill(backbone, n_kv_head=backbone.n_head)

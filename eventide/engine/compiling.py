@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -89,9 +90,7 @@ def fill_up(x: Tensor, count: int) -> Tensor:
 
 def first_sequences(output: PyramidOutput, count: int) -> PyramidOutput:
     """The outputs of the first `count` sequences; no gradient reaches the others."""
-    return PyramidOutput(
-        [x[:count] for x in output.logits], [x[:count] for x in output.offsets], [x[:count] for x in output.masks]
-    )
+    return replace(output.map(lambda x: x[:count]), masks=[x[:count] for x in output.masks])
 
 
 def allow_graphs(count: int) -> None:

@@ -28,6 +28,7 @@ class Inference:
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.detector, self.decoder, self.settings, self.labels = detector, decoder, config.test_cfg, list(labels)
+        self.kind = config.resolve().dataset.events or "segments"
         self.autocast = autocast
         backbone, start = config.model.backbone, config.model.fpn_start_level
         self.strides = [backbone.scale_factor**level for level in range(start, backbone.arch[2] + 1)]
@@ -40,7 +41,7 @@ class Inference:
     def detect(self, batch: Batch) -> list[Detections]:
         """Detections of every sequence of a batch."""
         return [
-            postprocess(candidates, timeline, self.settings, self.labels)
+            postprocess(candidates, timeline, self.settings, self.labels, self.kind)
             for candidates, timeline in zip(self.candidates(batch), batch.timelines, strict=True)
         ]
 
@@ -80,25 +81,29 @@ class Inference:
             for row, window in zip(inputs, group, strict=True):
                 row[:, : window.stop - window.start] = features[:, window.start : window.stop]
             output = self._forward(inputs, lengths)
-            for level, stride in enumerate(self.strides):
+            for level, stride in zip(range(len(output.masks)), self.strides, strict=False):  # heads may read fewer
                 count = output.masks[level].shape[1]
                 owned = torch.stack([window.owned(count, stride, self.device) for window in group])
                 output.masks[level] = output.masks[level] & owned
-            parts += [
-                Candidates(found.segments + np.float32(window.start), found.scores, found.label_ids)
-                for found, window in zip(self.decoder(output), group, strict=True)
-            ]
-        return Candidates(
-            np.concatenate([part.segments for part in parts]),
-            np.concatenate([part.scores for part in parts]),
-            np.concatenate([part.label_ids for part in parts]),
-        )
+            parts += [found.moved(window.start) for found, window in zip(self.decoder(output), group, strict=True)]
+        return concatenate(parts)
+
+
+def concatenate(parts: Sequence[Candidates]) -> Candidates:
+    """All candidates of several windows of one recording; at least one window."""
+
+    def joined(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
+        return None if arrays[0] is None else np.concatenate([array for array in arrays if array is not None])
+
+    return Candidates(
+        np.concatenate([part.segments for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.label_ids for part in parts]),
+        joined([part.std for part in parts]),
+        joined([part.quantiles for part in parts]),
+    )
 
 
 def as_float32(output: PyramidOutput) -> PyramidOutput:
     """Raw outputs in float32, whatever precision they were computed in."""
-    return PyramidOutput(
-        [logits.float() for logits in output.logits],
-        [offsets.float() for offsets in output.offsets],
-        list(output.masks),
-    )
+    return output.map(Tensor.float)

@@ -9,7 +9,7 @@ import numpy as np
 from eventide.config import TestConfig
 from eventide.ops.nms import batched_nms
 from eventide.ops.timeline import grid_to_seconds
-from eventide.types import Candidates, Detections, Timeline
+from eventide.types import Candidates, Detections, EventKind, Timeline
 
 
 def suppress(candidates: Candidates, settings: TestConfig) -> Candidates:
@@ -41,6 +41,12 @@ def to_detections(candidates: Candidates, timeline: Timeline, labels: Sequence[s
     return Detections(seconds, candidates.scores, candidates.label_ids, list(labels))
 
 
-def postprocess(candidates: Candidates, timeline: Timeline, settings: TestConfig, labels: Sequence[str]) -> Detections:
+def postprocess(
+    candidates: Candidates,
+    timeline: Timeline,
+    settings: TestConfig,
+    labels: Sequence[str],
+    kind: EventKind = "segments",
+) -> Detections:
     """Candidates of one recording -> its detections."""
     return to_detections(suppress(candidates, settings), timeline, labels)

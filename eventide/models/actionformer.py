@@ -187,7 +187,7 @@ def build(config: Config) -> Architecture:
     decoder = Decoder(
         strides=strides, min_score=test.pre_nms_thresh, topk=test.pre_nms_topk, min_length=test.duration_thresh
     )
-    return Architecture(detector, criterion, decoder)
+    return Architecture(detector, criterion, decoder, strides)
 
 
 def _detector(config: Config, levels: int) -> Detector:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import nn
@@ -18,13 +18,21 @@ class DecodesOutputs(Protocol):
     def __call__(self, output: PyramidOutput) -> list[Candidates]: ...
 
 
+def _needs_nothing(longest: float) -> None:
+    """What most architectures do with the longest event: nothing."""
+
+
 @dataclass
 class Architecture:
-    """The three objects of an architecture."""
+    """The three objects of an architecture, and what others must know of it."""
 
     detector: nn.Module
     criterion: nn.Module
     decoder: DecodesOutputs
+    strides: list[int]  # of the levels that have heads, in grid steps
+    # Called once before training with the longest event of the training data (grid steps), for models whose outputs
+    # have a range; what they make of it is in their state_dict.
+    set_longest_event: Callable[[float], None] = field(default=_needs_nothing)
 
 
 BUILDERS: dict[str, Callable[[Config], Architecture]] = {}
