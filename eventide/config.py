@@ -35,6 +35,7 @@ Count = Annotated[int, Field(ge=1)]
 Blocks = Annotated[int, Field(ge=0, le=64)]
 PyramidBlocks = Annotated[int, Field(ge=0, le=12)]
 AsList = Field(strict=False)  # a tuple that a file writes as a list
+Positive = Annotated[float, Field(gt=0)]
 Pair = Annotated[tuple[float, float], AsList]
 
 
