@@ -25,7 +25,7 @@ import torch
 from benchmarks.common import machine
 from eventide.config import Config
 from eventide.config_loading import load_config
-from eventide.data.dataset import SegmentDataset
+from eventide.data.dataset import EventDataset
 from eventide.engine.evaluate import detect_dataset, score
 from eventide.engine.fit import FitOptions
 from eventide.engine.inference import Inference
@@ -133,7 +133,7 @@ def train_and_evaluate(config: Config, folder: Path) -> dict[str, float]:
     trained.state.average.module.eval()
     found = {}
     for subset in ("short", "long"):
-        data = SegmentDataset(config, [subset], training=False)
+        data = EventDataset(config, [subset], training=False)
         inference = Inference(trained.state.average.module, trained.decoder, config, data.labels)
         detections = detect_dataset(inference, data, 0, lambda *_: None)
         found[subset] = 100 * score(data, detections, config.tiou_thresholds).average_mAP

@@ -15,7 +15,7 @@ import torch
 from eventide.config import Config, sum_of
 from eventide.config_loading import load_config, load_config_with_origins
 from eventide.data.checks import check_dataset
-from eventide.data.dataset import SegmentDataset
+from eventide.data.dataset import EventDataset
 from eventide.data.loader import collate
 from eventide.engine.evaluate import detect_dataset, score
 from eventide.engine.inference import Inference
@@ -90,7 +90,7 @@ def test_learns_one_step_and_decodes(path: Path, tmp_path: Path) -> None:
     assert (report.problems, report.warnings) == ([], [])
 
     torch.manual_seed(0)
-    data = SegmentDataset(config, config.train_split, training=True)
+    data = EventDataset(config, config.train_split, training=True)
     architecture = build(config)
     detector, criterion = architecture.detector.train(), architecture.criterion.train()
     optimizer = build_optimizer(config.opt, detector, criterion)
@@ -104,7 +104,7 @@ def test_learns_one_step_and_decodes(path: Path, tmp_path: Path) -> None:
     optimizer.step()
     assert any((old != new).any() for old, new in zip(before, detector.parameters(), strict=True))
 
-    validation = SegmentDataset(config, config.val_split, training=False)
+    validation = EventDataset(config, config.val_split, training=False)
     inference = Inference(detector.eval(), architecture.decoder, config, validation.labels)
     found = detect_dataset(inference, validation, 0, lambda done, total: None)
     fused = bool(config.test_cfg.ext_score_file)

@@ -16,7 +16,7 @@ import numpy as np
 
 from eventide.config import LoaderConfig
 from eventide.data.augment import ORDER_STREAM, generator_for
-from eventide.data.dataset import SegmentDataset
+from eventide.data.dataset import EventDataset
 from eventide.types import EventideError
 
 # Batches sorted together. Long tails need many: the longest recordings of a pool share the pool's worst batch.
@@ -51,7 +51,7 @@ class BatchPlan:
     longest_sample: Callable[[], int]
 
     @classmethod
-    def of(cls, dataset: SegmentDataset, loader: LoaderConfig, num_lengths: int | None = None) -> BatchPlan:
+    def of(cls, dataset: EventDataset, loader: LoaderConfig, num_lengths: int | None = None) -> BatchPlan:
         """The plan for a training data set; `num_lengths` where the configuration leaves it open."""
         return cls(
             len(dataset),

@@ -17,7 +17,7 @@ from eventide.ops.timeline import seconds_to_grid
 from eventide.types import EventideError, Recording, Sample, Timeline, UsageError
 
 
-class SegmentDataset:
+class EventDataset:
     """The recordings of some subsets of a data set, as samples.
 
     In training, a sample is a random window of its recording, which depends on (config.seed, epoch, index) alone; in

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from eventide.data.batching import BatchPlan, padded_length
-from eventide.data.dataset import SegmentDataset
+from eventide.data.dataset import EventDataset
 from eventide.types import Batch, EventideError, Sample
 
 # Batches that each loader process prepares ahead.
@@ -55,7 +55,7 @@ def collate(samples: Sequence[Sample], padded: Sequence[int] = ()) -> Batch:
 
 
 def training_batches(
-    dataset: SegmentDataset, plan: BatchPlan, *, num_workers: int, first_step: int = 0
+    dataset: EventDataset, plan: BatchPlan, *, num_workers: int, first_step: int = 0
 ) -> Iterator[Batch]:
     """Batches of step `first_step`, `first_step` + 1, ... without end; earlier ones are not loaded.
 
@@ -65,7 +65,7 @@ def training_batches(
     return _batches(dataset, _training_places(plan, first_step), num_workers, plan.lengths)
 
 
-def evaluation_batches(dataset: SegmentDataset, batch_size: int, num_workers: int) -> Iterator[Batch]:
+def evaluation_batches(dataset: EventDataset, batch_size: int, num_workers: int) -> Iterator[Batch]:
     """Every recording once, in batches of similar length, longest first, so that too little memory shows at once."""
     order = sorted(range(len(dataset)), key=lambda index: (-dataset.length(index), index))
     groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
@@ -90,7 +90,7 @@ class _Failure(NamedTuple):
 class _BatchLoader:
     """Loads one batch per list of places, as PyTorch's DataLoader asks for it."""
 
-    def __init__(self, dataset: SegmentDataset, padded: Sequence[int]) -> None:
+    def __init__(self, dataset: EventDataset, padded: Sequence[int]) -> None:
         self.dataset, self.padded = dataset, padded
 
     def __getitem__(self, place: Place) -> Sample:
@@ -137,7 +137,7 @@ def _same_child_handler() -> Iterator[None]:
 
 
 def _batches(
-    dataset: SegmentDataset, places: Iterator[list[Place]], num_workers: int, padded: Sequence[int] = ()
+    dataset: EventDataset, places: Iterator[list[Place]], num_workers: int, padded: Sequence[int] = ()
 ) -> Iterator[Batch]:
     loader = _BatchLoader(dataset, padded)
     if num_workers == 0:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from eventide.data.dataset import SegmentDataset
+from eventide.data.dataset import EventDataset
 from eventide.data.loader import evaluation_batches
 from eventide.engine.external_scores import ExternalScores
 from eventide.engine.inference import Inference
@@ -17,7 +17,7 @@ from eventide.types import Detections
 
 
 def detect_dataset(
-    inference: Inference, dataset: SegmentDataset, num_workers: int, on_progress: Callable[[int, int], object]
+    inference: Inference, dataset: EventDataset, num_workers: int, on_progress: Callable[[int, int], object]
 ) -> dict[str, Detections]:
     """Detections of every recording, in the order of the data set.
 
@@ -33,7 +33,7 @@ def detect_dataset(
 
 
 def score(
-    dataset: SegmentDataset, detections: Mapping[str, Detections], thresholds: Sequence[float], *, by_class: bool = True
+    dataset: EventDataset, detections: Mapping[str, Detections], thresholds: Sequence[float], *, by_class: bool = True
 ) -> SegmentMetrics:
     """Segment mAP of detections against the annotations of a data set; all classes count as one without `by_class`."""
     recordings = dataset.recordings

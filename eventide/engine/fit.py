@@ -16,7 +16,7 @@ from torch import Tensor
 
 from eventide.config import Config
 from eventide.data.batching import BatchPlan
-from eventide.data.dataset import SegmentDataset
+from eventide.data.dataset import EventDataset
 from eventide.data.loader import training_batches
 from eventide.engine import guard
 from eventide.engine.checkpoint import checkpoint_path, save_checkpoint
@@ -60,9 +60,9 @@ class Trainer:
     detector: Callable[[Tensor, Tensor | None], PyramidOutput]  # the one in training, in Fabric's wrapping
     state: TrainingState
     decoder: DecodesOutputs
-    data: SegmentDataset
+    data: EventDataset
     batch_plan: BatchPlan
-    validation: SegmentDataset | None
+    validation: EventDataset | None
     labels: list[str]
     fps: float | None
     reporter: Reporter
@@ -283,7 +283,7 @@ class Trainer:
             with self.watch.paused():
                 self._evaluate(self.validation, epoch)
 
-    def _evaluate(self, validation: SegmentDataset, epoch: int) -> None:
+    def _evaluate(self, validation: EventDataset, epoch: int) -> None:
         """Score the averaged weights and keep them if they are the best so far."""
         counters = self.state.counters
 

@@ -11,7 +11,7 @@ import torch
 
 from eventide.config import Config
 from eventide.data.annotations import load_annotations
-from eventide.data.dataset import SegmentDataset, grid_length
+from eventide.data.dataset import EventDataset, grid_length
 from eventide.data.features import FeatureStore
 from eventide.engine.evaluate import detect_dataset
 from eventide.engine.predict import Predictor, similar_lengths
@@ -78,7 +78,7 @@ def predict_split(
         name: replace(recording, fps=recording.fps or fps or predictor.fps)
         for name, recording in known.recordings.items()
     }
-    dataset = SegmentDataset(config, [split], training=False, annotations=known)
+    dataset = EventDataset(config, [split], training=False, annotations=known)
     return detect_dataset(predictor.inference, dataset, config.loader.num_workers, on_progress)
 
 

@@ -15,7 +15,7 @@ from eventide.config_loading import config_to_yaml, load_config_with_origins
 from eventide.data.annotations import load_annotations
 from eventide.data.batching import BatchPlan
 from eventide.data.checks import check_dataset
-from eventide.data.dataset import SegmentDataset
+from eventide.data.dataset import EventDataset
 from eventide.engine.checkpoint import load_checkpoint, newest_readable
 from eventide.engine.compiling import DEFAULT_LENGTHS, CompiledDetector, refuse_without_compiler
 from eventide.engine.devices import choose_precision, make_fabric, pick_device, refuse_launchers
@@ -83,8 +83,8 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
     if found is None:  # the data of a run that goes on was checked when it began
         check_data(config, reporter)
     annotations = load_annotations(config.dataset.json_file)
-    data = SegmentDataset(config, config.train_split, training=True, annotations=annotations)
-    validation = SegmentDataset(config, config.val_split, training=False, annotations=annotations)
+    data = EventDataset(config, config.train_split, training=True, annotations=annotations)
+    validation = EventDataset(config, config.val_split, training=False, annotations=annotations)
     batch_plan = BatchPlan.of(data, config.loader, DEFAULT_LENGTHS if config.train_cfg.compile else None)
     plan = Plan.of(config, batch_plan.batches_per_epoch)
     if found is not None:
@@ -269,8 +269,8 @@ def _keeps(state: TrainingState) -> Callable[[Mapping[str, Any]], bool]:
 def _summary(
     config: Config,
     detector: torch.nn.Module,
-    data: SegmentDataset,
-    validation: SegmentDataset,
+    data: EventDataset,
+    validation: EventDataset,
     plan: Plan,
     device: torch.device,
 ) -> str:

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from eventide.config import Config
-from eventide.data.dataset import SegmentDataset, resize
+from eventide.data.dataset import EventDataset, resize
 from eventide.data.features import FeatureStore
 from eventide.types import EventideError, Sample, Timeline, UsageError
 from tests.data.making import hapt_config, make_config, make_data, plain_database, record, write_features, write_json
 
 
-def dataset_of(config: Config, *, training: bool = False, subset: str = "training") -> SegmentDataset:
-    return SegmentDataset(config, [subset], training=training)
+def dataset_of(config: Config, *, training: bool = False, subset: str = "training") -> EventDataset:
+    return EventDataset(config, [subset], training=training)
 
 
 def same(first: Sample, second: Sample) -> bool:
@@ -239,7 +239,7 @@ def test_annotations_can_be_given(tmp_path: Path) -> None:
 
     config = make_data(tmp_path)
     other = write_json(tmp_path / "other.json", {"rec3": plain_database()["rec3"]})
-    dataset = SegmentDataset(config, ["training"], training=False, annotations=load_annotations(other))
+    dataset = EventDataset(config, ["training"], training=False, annotations=load_annotations(other))
     assert [recording.id for recording in dataset.recordings] == ["rec3"]
 
 

@@ -19,16 +19,16 @@ import torch
 
 from eventide.config import LoaderConfig
 from eventide.data.batching import BatchPlan
-from eventide.data.dataset import SegmentDataset
+from eventide.data.dataset import EventDataset
 from eventide.data.loader import collate, evaluation_batches, training_batches
 from eventide.types import Batch, EventideError, Sample, Timeline
 from tests.data.making import make_data, write_features
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> SegmentDataset:
+def dataset(tmp_path: Path) -> EventDataset:
     """Seven training recordings."""
-    return SegmentDataset(make_data(tmp_path, crop_ratio=(0.5, 1.0)), ["training"], training=True)
+    return EventDataset(make_data(tmp_path, crop_ratio=(0.5, 1.0)), ["training"], training=True)
 
 
 def sample_of(length: int, events: int, name: str = "a") -> Sample:
@@ -79,7 +79,7 @@ def test_collate_refuses_what_does_not_fit() -> None:
 
 
 def stream(
-    dataset: SegmentDataset, workers: int = 0, first: int = 0, seed: int = 4, **loader: Any
+    dataset: EventDataset, workers: int = 0, first: int = 0, seed: int = 4, **loader: Any
 ) -> Generator[Batch, None, None]:
     plan = replace(BatchPlan.of(dataset, LoaderConfig(batch_size=2, **loader)), seed=seed)
     return training_batches(dataset, plan, num_workers=workers, first_step=first)
@@ -93,7 +93,7 @@ def assert_same(first: list[Batch], second: list[Batch]) -> None:
         assert (a.lengths, a.timelines) == (b.lengths, b.timelines)
 
 
-def test_every_epoch_visits_every_recording_once(dataset: SegmentDataset) -> None:
+def test_every_epoch_visits_every_recording_once(dataset: EventDataset) -> None:
     batches = list(islice(stream(dataset), 12))
     epochs = [[name for batch in batches[4 * epoch : 4 * epoch + 4] for name in batch.ids] for epoch in range(3)]
     assert all(sorted(epoch) == sorted(recording.id for recording in dataset.recordings) for epoch in epochs)
@@ -115,7 +115,7 @@ HOW = [
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_number_of_processes_changes_nothing(dataset: SegmentDataset, workers: int, how: dict[str, Any]) -> None:
+def test_the_number_of_processes_changes_nothing(dataset: EventDataset, workers: int, how: dict[str, Any]) -> None:
     assert_same(list(islice(stream(dataset, **how), 11)), list(islice(stream(dataset, workers, **how), 11)))
 
 
@@ -123,13 +123,13 @@ def test_the_number_of_processes_changes_nothing(dataset: SegmentDataset, worker
 @pytest.mark.parametrize("first", [0, 1, 3, 4, 9])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_stream_can_start_anywhere(
-    dataset: SegmentDataset, workers: int, first: int, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    dataset: EventDataset, workers: int, first: int, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = list(islice(stream(dataset, **how), 13))
     loaded = []
-    real = SegmentDataset.sample
+    real = EventDataset.sample
     monkeypatch.setattr(
-        SegmentDataset, "sample", lambda self, index, epoch=0: loaded.append(index) or real(self, index, epoch)
+        EventDataset, "sample", lambda self, index, epoch=0: loaded.append(index) or real(self, index, epoch)
     )
     assert_same(list(islice(stream(dataset, workers, first, **how), 13 - first)), whole[first:])
     if workers == 0:
@@ -137,7 +137,7 @@ def test_a_stream_can_start_anywhere(
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_the_plan_knows_the_lengths_without_reading_features(dataset: SegmentDataset, how: dict[str, Any]) -> None:
+def test_the_plan_knows_the_lengths_without_reading_features(dataset: EventDataset, how: dict[str, Any]) -> None:
     plan = replace(BatchPlan.of(dataset, LoaderConfig(batch_size=2, **how)), seed=4)
     batches = list(islice(stream(dataset, **how), 2 * plan.batches_per_epoch))
     ids = [recording.id for recording in dataset.recordings]
@@ -154,14 +154,14 @@ def test_the_plan_knows_the_lengths_without_reading_features(dataset: SegmentDat
         assert "fixed" not in how.values() or {batch.features.shape[-1] for batch in part} == {64}
 
 
-def test_other_seeds_make_other_batches(dataset: SegmentDataset) -> None:
+def test_other_seeds_make_other_batches(dataset: EventDataset) -> None:
     first = list(islice(stream(dataset), 4))
     other = list(islice(stream(dataset, seed=5), 4))
     assert [batch.ids for batch in other] != [batch.ids for batch in first]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_global_random_state_stays_put(dataset: SegmentDataset, workers: int) -> None:
+def test_global_random_state_stays_put(dataset: EventDataset, workers: int) -> None:
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
     expected = (torch.rand(1), np.random.rand())  # noqa: NPY002
@@ -177,14 +177,14 @@ def test_evaluation_visits_each_recording_once_longest_first(tmp_path: Path, wor
     lengths = {"rec0": 10, "rec1": 50, "rec2": 7, "rec3": 50, "rec4": 31, "rec5": 1, "none": 12}
     config = make_data(tmp_path)
     write_features(tmp_path / "features", lengths)
-    batches = list(evaluation_batches(SegmentDataset(config, ["training"], training=False), batch_size, workers))
+    batches = list(evaluation_batches(EventDataset(config, ["training"], training=False), batch_size, workers))
     assert [name for batch in batches for name in batch.ids] == ["rec1", "rec3", "rec4", "none", "rec0", "rec2", "rec5"]
     assert [length for batch in batches for length in batch.lengths] == [50, 50, 31, 12, 10, 7, 1]
     assert len(batches) == -(-7 // batch_size)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_bad_file_is_one_message(dataset: SegmentDataset, workers: int, tmp_path: Path) -> None:
+def test_a_bad_file_is_one_message(dataset: EventDataset, workers: int, tmp_path: Path) -> None:
     (tmp_path / "features" / "rec3.npy").write_bytes(b"")
     with pytest.raises(EventideError, match=r"rec3\.npy: the feature file is empty") as caught:
         list(islice(stream(dataset, workers), 8))
@@ -196,7 +196,7 @@ def children() -> int:
 
 
 @pytest.mark.parametrize("how", ["closed", "forgotten", "interrupted", "error"])
-def test_processes_end_with_the_stream(dataset: SegmentDataset, how: str) -> None:
+def test_processes_end_with_the_stream(dataset: EventDataset, how: str) -> None:
     before = children()
     batches = stream(dataset, workers=2)
     next(batches)
@@ -218,12 +218,12 @@ import sys
 from pathlib import Path
 from eventide.config import LoaderConfig
 from eventide.data.batching import BatchPlan
-from eventide.data.dataset import SegmentDataset
+from eventide.data.dataset import EventDataset
 from eventide.data.loader import training_batches
 from tests.data.making import make_config
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with Ctrl-C ignored
-dataset = SegmentDataset(make_config(Path(sys.argv[1])), ["training"], training=True)
+dataset = EventDataset(make_config(Path(sys.argv[1])), ["training"], training=True)
 try:
     plan = BatchPlan.of(dataset, LoaderConfig(batch_size=2))
     for step, _ in enumerate(training_batches(dataset, plan, num_workers=2)):
@@ -250,7 +250,7 @@ def test_ctrl_c_shows_no_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_a_clear_message(dataset: SegmentDataset) -> None:
+def test_a_killed_process_is_a_clear_message(dataset: EventDataset) -> None:
     before = set(multiprocessing.active_children())
     batches = stream(dataset, workers=1)
     next(batches)

@@ -13,7 +13,7 @@ import pytest
 from eventide.config import Config
 from eventide.config_loading import config_to_yaml, load_config
 from eventide.data.checks import check_dataset
-from eventide.data.dataset import SegmentDataset
+from eventide.data.dataset import EventDataset
 from eventide.data.formats import read_header, read_rows
 from eventide.data.toy import plan_toy
 from eventide.data.toy_files import ANNOTATIONS, CONFIG, LIST, RUNS, ToyLayout, write_toy
@@ -84,7 +84,7 @@ def test_data_sets_pass_the_checks(tmp_path: Path, layout: dict[str, Any]) -> No
     report = check_dataset(config)
     assert (report.problems, report.warnings) == ([], [])
     assert [item.recordings for item in report.splits] == [6, 3]
-    sample = SegmentDataset(config, config.train_split, training=True).sample(0)
+    sample = EventDataset(config, config.train_split, training=True).sample(0)
     assert sample.features.shape[1] == int(np.sum(config.dataset.input_dim))
     if path := config.test_cfg.ext_score_file:
         scores = read_external_scores(path)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import eventide
 from eventide.config import ChunkConfig, Config
-from eventide.data.dataset import SegmentDataset
+from eventide.data.dataset import EventDataset
 from eventide.engine.evaluate import detect_dataset
 from eventide.engine.model_file import StoredModel, save_model
 from eventide.engine.predict import MAX_BATCH_VECTORS, Predictor, similar_lengths
@@ -122,7 +122,7 @@ def test_raw_features_are_treated_as_in_the_data_set(tiny_data: Path, label: str
     plain = tiny_config(tiny_data)
     config = tiny_config(tiny_data, dataset={**plain.dataset.model_dump(), **dataset})
     predictor = Predictor(stored(config), device="cpu")
-    validation = SegmentDataset(config, ["validation"], training=False)
+    validation = EventDataset(config, ["validation"], training=False)
     expected = detect_dataset(predictor.inference, validation, 0, lambda done, total: None)
     assert len(expected) == 3
     for recording in validation.recordings:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eventide.data.annotations import load_annotations
-from eventide.data.dataset import SegmentDataset
+from eventide.data.dataset import EventDataset
 from tests.data.making import make_data, plain_database, record, write_config, write_json
 from tests.errors.error_case import ErrorCase, run_cli
 
@@ -38,17 +38,17 @@ def clap(start: Any, end: Any, **other: Any) -> dict[str, Any]:
 
 def trained_on(subset: str) -> Callable[[Path], object]:
     """Use a subset of a good data set."""
-    return lambda folder: SegmentDataset(make_data(folder), [subset], training=True)
+    return lambda folder: EventDataset(make_data(folder), [subset], training=True)
 
 
 def no_rate(folder: Path) -> object:
     config = make_data(folder, {"v1": record((1, 2, "clap"), fps=None)})
-    return SegmentDataset(config, ["training"], training=True)
+    return EventDataset(config, ["training"], training=True)
 
 
 def too_many_classes(folder: Path) -> object:
     config = make_data(folder, {"v1": record((1, 2, "clap"), (3, 4, "jump"), (5, 6, "run"))})
-    return SegmentDataset(config, ["training"], training=True)
+    return EventDataset(config, ["training"], training=True)
 
 
 def several(folder: Path) -> object:

@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 
-from eventide.data.dataset import SegmentDataset
+from eventide.data.dataset import EventDataset
 from eventide.data.features import FeatureStore
 from tests.data.making import make_data, write_config, write_json
 from tests.errors.error_case import ErrorCase, run_cli
@@ -65,12 +65,12 @@ def without_h5py(folder: Path) -> object:
 def missing(folder: Path) -> object:
     config = make_data(folder)
     (folder / "features" / "rec2.npy").rename(folder / "features" / "v_rec2.npy")
-    return SegmentDataset(config, ["training"], training=True)
+    return EventDataset(config, ["training"], training=True)
 
 
 def no_folder(folder: Path) -> object:
     config = make_data(folder, feat_folder=str(folder / "feature"))
-    return SegmentDataset(config, ["training"], training=True)
+    return EventDataset(config, ["training"], training=True)
 
 
 def unlike_lengths(folder: Path) -> object:
