@@ -140,8 +140,11 @@ class Criterion(nn.Module):
 class Decoder:
     """Raw outputs to candidate segments on the feature grid."""
 
-    def __init__(self, *, strides: Sequence[int], min_score: float, topk: int, min_length: float):
+    def __init__(
+        self, *, strides: Sequence[int], min_score: float, topk: int, min_length: float, temperature: float = 1.0
+    ):
         self.strides, self.min_score, self.topk, self.min_length = list(strides), min_score, topk, min_length
+        self.temperature = temperature
 
     @torch.no_grad()
     def __call__(self, output: PyramidOutput) -> list[Candidates]:
@@ -158,6 +161,7 @@ class Decoder:
                 min_score=self.min_score,
                 topk=self.topk,
                 min_length=self.min_length,
+                temperature=self.temperature,
             )
             for logits, offsets, mask, stride in zip(
                 output.logits, output.offsets, output.masks, self.strides, strict=True
@@ -185,7 +189,11 @@ def build(config: Config) -> Architecture:
         normalizer_momentum=train.loss_norm_momentum,
     )
     decoder = Decoder(
-        strides=strides, min_score=test.pre_nms_thresh, topk=test.pre_nms_topk, min_length=test.duration_thresh
+        strides=strides,
+        min_score=test.pre_nms_thresh,
+        topk=test.pre_nms_topk,
+        min_length=test.duration_thresh,
+        temperature=test.score_temperature or 1.0,
     )
     return Architecture(detector, criterion, decoder, strides)
 

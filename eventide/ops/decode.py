@@ -6,17 +6,31 @@ import torch
 from torch import Tensor
 
 
+def class_scores(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Scores in (0, 1), float32, of class logits of any shape; a temperature above 1 draws them towards 0.5."""
+    logits = logits.float()
+    return (logits if temperature == 1 else logits / temperature).sigmoid()
+
+
 def decode_level(
-    logits: Tensor, offsets: Tensor, mask: Tensor, stride: int, *, min_score: float, topk: int, min_length: float
+    logits: Tensor,
+    offsets: Tensor,
+    mask: Tensor,
+    stride: int,
+    *,
+    min_score: float,
+    topk: int,
+    min_length: float,
+    temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Candidates of one level of one recording.
 
-    `logits` (T, classes), `offsets` (T, 2) in strides, `mask` (T,) bool. Keeps scores above `min_score`, the best
-    `topk` of them, and of these the segments longer than `min_length` grid units. Returns segments (N, 2) on the grid,
-    scores (N,), class ids (N,) int64, by falling score.
+    `logits` (T, classes), `offsets` (T, 2) in strides, `mask` (T,) bool. Scores are `class_scores`; keeps those above
+    `min_score`, the best `topk` of them, and of these the segments longer than `min_length` grid units. Returns
+    segments (N, 2) on the grid, scores (N,), class ids (N,) int64, by falling score.
     """
     classes = logits.shape[-1]
-    scores = (logits.float().sigmoid() * mask.unsqueeze(-1)).flatten()
+    scores = (class_scores(logits, temperature) * mask.unsqueeze(-1)).flatten()
     kept = (scores > min_score).nonzero().squeeze(1)
     scores = scores[kept]
     scores, order = torch.topk(scores, min(topk, scores.shape[0]), sorted=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eventide.ops.decode import decode_level
+from eventide.ops.decode import class_scores, decode_level
 
 
 def logits_of(scores: list[list[float]]) -> Tensor:
@@ -91,3 +91,20 @@ def test_low_precision_is_decoded_in_float32() -> None:
     )
     assert (segments.dtype, scores.dtype) == (torch.float32, torch.float32)
     assert sorted(segments[:, 0].tolist()) == [float(position - 1) for position in range(400)]
+
+
+def test_temperature_divides_the_logits() -> None:
+    logits = torch.linspace(-20, 20, 2001)
+    assert torch.equal(class_scores(logits), logits.sigmoid())
+    assert torch.equal(class_scores(logits, 1), logits.sigmoid())
+    assert torch.equal(class_scores(logits, 2.5), (logits / 2.5).sigmoid())
+
+
+def test_temperature_changes_scores_before_the_threshold_and_no_order() -> None:
+    logits, offsets, mask = torch.tensor([[-4.0, 3.0], [2.0, -1.0]]), torch.ones(2, 2), torch.ones(2, dtype=torch.bool)
+    settings = {"min_score": 0.1, "topk": 10, "min_length": 0.0}
+    found = {t: decode_level(logits, offsets, mask, 1, **settings, temperature=t) for t in (0.5, 1.0, 4.0)}
+    assert {t: classes.tolist() for t, (_, _, classes) in found.items()} == {
+        0.5: [1, 0, 1], 1.0: [1, 0, 1], 4.0: [1, 0, 1, 0],
+    }  # fmt: skip
+    assert found[4.0][1].tolist() == pytest.approx([1 / (1 + torch.e ** (-x / 4)) for x in (3, 2, -1, -4)])
