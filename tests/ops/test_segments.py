@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eventide.ops.segments import unique_segments
+from eventide.ops.segments import point_times, unique_points, unique_segments
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,28 @@ from eventide.ops.segments import unique_segments
 )
 def test_unique(label: str, segments: list[list[float]], label_ids: list[int], kept: list[bool]) -> None:
     assert unique_segments(np.array(segments).reshape(-1, 2), np.array(label_ids)).tolist() == kept
+
+
+@pytest.mark.parametrize(
+    ("position", "times"), [("start", [1.0, 4.0]), ("centre", [1.5, 4.0]), ("end", [2.0, 4.0])], ids=lambda x: str(x)
+)
+def test_the_point_of_a_segment(position: str, times: list[float]) -> None:
+    segments = np.array([[1.0, 2.0], [4.0, 4.0]])
+    assert point_times(segments, position).tolist() == times
+    assert point_times(segments[:0], position).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("label", "times", "label_ids", "kept"),
+    [
+        ("none", [], [], []),
+        ("one", [3.0], [0], [True]),
+        ("repeat", [3.0, 3.0009], [0, 0], [True, False]),
+        ("repeat of another class", [3.0, 3.0], [0, 1], [True, True]),
+        ("just far enough", [3.0, 3.0011], [0, 0], [True, True]),
+        ("not in order", [3.0, 1.0, 2.9995], [0, 0, 0], [True, True, False]),
+        ("close to one that was dropped", [1.0, 1.0009, 1.0018], [0, 0, 0], [True, False, True]),
+    ],
+)
+def test_unique_points(label: str, times: list[float], label_ids: list[int], kept: list[bool]) -> None:
+    assert unique_points(np.array(times), np.array(label_ids)).tolist() == kept
