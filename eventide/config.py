@@ -190,8 +190,8 @@ class ModelConfig(Section):
         "convTransformer", description="Backbone: convolutions only, ActionFormer's transformer (v1), or v2."
     )
     backbone: BackboneConfig = section(BackboneConfig, "Backbone: sizes and switches.")
-    fpn_type: Literal["identity", "fpn", "cs_fpn"] = choice(
-        "identity", "Neck: norms only, top-down, or top-down then bottom-up.", "identity", "fpn"
+    fpn_type: Literal["identity", "fpn", "cs_fpn"] = Field(
+        "identity", description="Neck: norms only, top-down, or top-down then bottom-up."
     )
     fpn_dim: int | None = Field(None, ge=1, description="Channels of the neck. Default: those of the backbone.")
     fpn_with_ln: bool = Field(True, description="Layer norm at the end of the neck.")

@@ -6,7 +6,7 @@ from eventide.config import Config
 from eventide.layers.blocks import BlockStyle
 from eventide.layers.canvas import CanvasRule
 from eventide.models.backbones import Embedding, PyramidBackbone, conv_backbone, transformer_backbone
-from eventide.models.necks import IdentityNeck, PyramidNeck
+from eventide.models.necks import CrossScaleNeck, IdentityNeck, PyramidNeck
 
 
 def backbone_width(config: Config) -> int:
@@ -57,7 +57,8 @@ def build_neck(config: Config, levels: int) -> IdentityNeck | PyramidNeck:
     width = backbone_width(config)
     if model.fpn_type == "identity":
         return IdentityNeck(levels, model.fpn_dim or width, model.fpn_with_ln)
-    return PyramidNeck(levels, width, model.fpn_dim or width, model.fpn_with_ln, model.backbone.scale_factor)
+    kind = CrossScaleNeck if model.fpn_type == "cs_fpn" else PyramidNeck
+    return kind(levels, width, model.fpn_dim or width, model.fpn_with_ln, model.backbone.scale_factor)
 
 
 def build_canvas_rule(config: Config) -> CanvasRule:

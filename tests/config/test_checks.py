@@ -274,7 +274,6 @@ def test_keys_of_findings_exist() -> None:
 UNAVAILABLE: list[tuple[str, Any]] = [
     ("model__meta_arch", "SnapFormer"),
     ("model__meta_arch", "TBTFormer"),
-    ("model__fpn_type", "cs_fpn"),
     ("model__reg_max", 16),
     ("model__dfl_weight", 0.25),
     ("model__heatmap__width", 0.5),

@@ -24,6 +24,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "absolute positions": {"model__backbone__use_abs_pe": True},
     "fpn": {"model__fpn_type": "fpn", "model__fpn_dim": 12, "model__head_dim": 8, "model__head_kernel_size": 5},
     "start level 1": {"model__fpn_type": "fpn", "model__fpn_start_level": 1},
+    "cs_fpn": {"model__fpn_type": "cs_fpn", "model__fpn_dim": 12, "model__head_kernel_size": 5},
+    "cs_fpn, start level 1, no norm": {
+        "model__fpn_type": "cs_fpn",
+        "model__fpn_start_level": 1,
+        "model__fpn_with_ln": False,
+    },
+    "cs_fpn, convolutions, one level": {
+        "model__fpn_type": "cs_fpn",
+        "model__fpn_start_level": 2,
+        "model__backbone_type": "conv",
+    },
+    "cs_fpn, levels a quarter as long": {
+        "model__fpn_type": "cs_fpn",
+        "model__backbone__scale_factor": 4,
+        "model__backbone__mha_win_size": 3,
+    },
     "convolutions only": {"model__backbone_type": "conv", "model__fpn_type": "fpn"},
     "no norms, no stem": {
         "model__backbone__embd_with_ln": False,
@@ -44,6 +60,7 @@ V2 = {"model__backbone_type": "convTransformerv2"}
 OFF = {f"model__backbone__use_{switch}": False for switch in ("rope", "flash_attn", "swiglu", "rms_norm")}
 VARIANTS |= {
     "v2": V2,
+    "v2, cs_fpn": {**V2, "model__fpn_type": "cs_fpn"},
     "v2, full attention": {**V2, "model__backbone__mha_win_size": -1},
     "v2, all off": {**V2, **OFF},
     "v2, all off, full attention": {**V2, **OFF, "model__backbone__mha_win_size": -1},
@@ -99,11 +116,9 @@ def test_padding_and_batch_change_nothing(meta_arch: str, variant: dict[str, Any
 
 
 def test_output_shapes(meta_arch: str, variant: dict[str, Any]) -> None:
-    config = small_config(meta_arch, **variant)
-    output = build_random(config).detector(torch.randn(2, CHANNELS, 37))
-    levels = len(config.model.regression_range or ())
-    first = config.model.fpn_start_level
-    expected = [-(-37 // 2 ** (first + level)) for level in range(levels)]
+    architecture = build_random(small_config(meta_arch, **variant))
+    output = architecture.detector(torch.randn(2, CHANNELS, 37))
+    expected = [-(-37 // stride) for stride in architecture.strides]
     assert [x.shape[1:] for x in output.logits] == [(length, CLASSES) for length in expected]
     assert [x.shape[:2] for x in output.masks] == [(2, length) for length in expected]
 
