@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from eventide.evaluation.events import GroundTruth, Predictions, match_classes
-from eventide.evaluation.segments import Matches, match_segments
+from eventide.evaluation.matching import Matches
+from eventide.evaluation.segments import match_segments
 
 RECALL_GRID = np.linspace(0.0, 1.0, 1001)
 

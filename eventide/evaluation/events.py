@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from eventide.ops.segments import unique_segments
-from eventide.types import Detections, EventideError, Recording
+from eventide.ops.segments import point_times, unique_points, unique_segments
+from eventide.types import Detections, EventideError, EventKind, Recording
+
+PointPosition = Literal["start", "centre", "end"]
 
 
 @dataclass(frozen=True)
@@ -17,10 +20,11 @@ class Events:
 
     recordings: list[str]  # R recording ids, also of those without events
     recording_index: np.ndarray  # (E,) int64, which of `recordings`
-    segments: np.ndarray  # (E, 2) float64, start and end in seconds
+    segments: np.ndarray  # (E, 2) float64, start and end in seconds; of a point event both are its time
     label_ids: np.ndarray | None = None  # (E,) int64; None: the file has labels only
     label_index: np.ndarray | None = None  # (E,) int64, which of `labels`; None: the file has ids only
     labels: list[str] = field(default_factory=list)  # the names that occur
+    kind: EventKind | None = "segments"  # None: there are no events that say it
 
     def __len__(self) -> int:
         return len(self.segments)
@@ -39,25 +43,49 @@ class GroundTruth(Events):
     """Annotated events of the recordings of a split."""
 
     num_dropped: int = 0  # events left out: too short, or repeats of another
+    num_other_kind: int = 0  # events left out: points where segments are scored
 
     @staticmethod
-    def from_recordings(recordings: Sequence[Recording], labels: Sequence[str] = ()) -> GroundTruth:
+    def from_recordings(
+        recordings: Sequence[Recording],
+        labels: Sequence[str] = (),
+        kind: EventKind = "segments",
+        position: PointPosition = "centre",
+    ) -> GroundTruth:
         """Ground truth of annotated recordings; `labels` names the classes (index = label id).
 
-        Labels that are only the numbers of their classes, as stand for classes without a name, are no labels.
+        Labels that are only the numbers of their classes, as stand for classes without a name, are no labels. Where
+        points are scored, an annotated segment is a point at its `position`; where segments are, points are left out.
         """
-        kept = [unique_segments(recording.segments, recording.label_ids) for recording in recordings]
-        label_ids = concatenate([r.label_ids[k] for r, k in zip(recordings, kept, strict=True)], np.int64)
+        all_events = [_events_of(recording, kind, position) for recording in recordings]
+        label_ids = concatenate([label_ids for _, label_ids, _ in all_events], np.int64)
         named = all(i < len(labels) and labels[i] != str(i) for i in np.unique(label_ids).tolist())
+        num_points = sum(0 if r.is_point is None else int(r.is_point.sum()) for r in recordings)
+        num_other = num_points if kind == "segments" else 0
         return GroundTruth(
             recordings=[recording.id for recording in recordings],
-            recording_index=np.repeat(np.arange(len(recordings)), [int(k.sum()) for k in kept]),
-            segments=concatenate([r.segments[k] for r, k in zip(recordings, kept, strict=True)], np.float64, 2),
+            recording_index=np.repeat(np.arange(len(recordings)), [len(ids) for _, ids, _ in all_events]),
+            segments=concatenate([segments for segments, _, _ in all_events], np.float64, 2),
             label_ids=label_ids,
             label_index=label_ids if named else None,
             labels=list(labels) if named else [],
-            num_dropped=sum(int((~k).sum()) for k in kept),
+            kind=kind,
+            num_dropped=sum(dropped for _, _, dropped in all_events),
+            num_other_kind=num_other,
         )
+
+
+def _events_of(recording: Recording, kind: EventKind, position: PointPosition) -> tuple[np.ndarray, np.ndarray, int]:
+    """Segments (G, 2) and label ids (G,) of the events that count, and how many are too short or repeats."""
+    segments, label_ids = recording.segments, recording.label_ids
+    if kind == "points":
+        times = point_times(segments, position)
+        kept = unique_points(times, label_ids)
+        return np.stack([times, times], axis=1)[kept], label_ids[kept], int((~kept).sum())
+    if recording.is_point is not None:
+        segments, label_ids = segments[~recording.is_point], label_ids[~recording.is_point]
+    kept = unique_segments(segments, label_ids)
+    return segments[kept], label_ids[kept], int((~kept).sum())
 
 
 @dataclass(frozen=True)
@@ -76,6 +104,7 @@ class Predictions(Events):
             segments=concatenate([d.segments for d in found], np.float64, 2),
             label_ids=concatenate([d.label_ids for d in found], np.int64),
             scores=concatenate([d.scores for d in found], np.float64),
+            kind=found[0].kind if found else None,
         )
 
 
@@ -139,3 +168,19 @@ def _prediction_classes(
     of_id = {label_id: i for i, label_id in enumerate(label_ids or [])}
     ids, inverse = np.unique(np.asarray(predictions.label_ids), return_inverse=True)
     return np.array([of_id.get(int(i), -1) for i in ids], np.int64)[inverse]
+
+
+def count_events(ground_truth: GroundTruth, predictions: Predictions, classes: Classes) -> dict[str, int]:
+    """Recordings and events of both sides, and those that count only in part or not at all."""
+    inside = set(ground_truth.recordings)
+    outside = np.array([name not in inside for name in predictions.recordings], dtype=bool)
+    return {
+        "recordings": len(ground_truth.recordings),
+        "recordings_with_predictions": int((~outside).sum()),
+        "ground_truth": len(ground_truth),
+        "ground_truth_dropped": ground_truth.num_dropped,
+        "ground_truth_of_other_kind": ground_truth.num_other_kind,
+        "predictions": len(predictions),
+        "predictions_outside_split": int(outside[predictions.recording_index].sum()) if len(predictions) else 0,
+        "predictions_of_unknown_class": int((classes.predictions < 0).sum()),
+    }

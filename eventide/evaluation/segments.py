@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from eventide.evaluation.events import GroundTruth, Predictions, match_classes
+from eventide.evaluation.events import GroundTruth, Predictions, count_events, match_classes
+from eventide.evaluation.matching import Matches, make_cells, mean_over_classes
 from eventide.ops.compiled import compiled
 
 
@@ -39,7 +40,7 @@ class SegmentMetrics:
     @property
     def mAP(self) -> np.ndarray:  # noqa: N802
         """(K,) mean AP over the classes; 0 where there is no ground truth."""
-        return _mean_over_classes(self.per_class_AP)
+        return mean_over_classes(self.per_class_AP)
 
     @property
     def average_mAP(self) -> float:  # noqa: N802
@@ -49,7 +50,7 @@ class SegmentMetrics:
     @property
     def recall(self) -> np.ndarray:
         """(K, J) mean Recall@kx over the classes."""
-        return _mean_over_classes(self.per_class_recall)
+        return mean_over_classes(self.per_class_recall)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists for JSON; rows are thresholds, columns are `classes`."""
@@ -69,19 +70,11 @@ class SegmentMetrics:
         }
 
 
-def _mean_over_classes(values: np.ndarray) -> np.ndarray:
-    return values.mean(axis=-1) if values.shape[-1] else np.zeros(values.shape[:-1])
-
-
 @dataclass(frozen=True)
-class Matches:
-    """Every prediction of a known class, by class and within it by falling score, with its verdict per threshold."""
+class SegmentMatches(Matches):
+    """Verdicts on predicted segments, and what the best of them reach."""
 
-    order: np.ndarray  # (M,) index of each into the predictions
-    class_offsets: np.ndarray  # (C + 1,) where each class begins and ends in `order`
-    true_positive: np.ndarray  # (M, K) bool
     reached: np.ndarray  # (K, J, C) ground-truth events that the top k * n predictions reach
-    num_ground_truth: np.ndarray  # (C,)
 
 
 def evaluate_segments(
@@ -106,27 +99,16 @@ def evaluate_segments(
     found = match_segments(
         ground_truth, predictions, classes.ground_truth, classes.predictions, len(classes.names), thresholds, top_k
     )
-    inside = set(ground_truth.recordings)
-    outside = np.array([name not in inside for name in predictions.recordings], dtype=bool)
-    precision = _average_precisions(found.true_positive, found.class_offsets, found.num_ground_truth)
     return SegmentMetrics(
         tiou_thresholds=thresholds,
         top_k=tuple(int(k) for k in top_k),
         classes=classes.names,
         label_ids=classes.label_ids,
-        per_class_AP=precision,
+        per_class_AP=found.average_precisions(),
         per_class_recall=found.reached / np.maximum(found.num_ground_truth, 1),
         num_ground_truth=found.num_ground_truth,
         num_predictions=np.diff(found.class_offsets),
-        counts={
-            "recordings": len(ground_truth.recordings),
-            "recordings_with_predictions": int((~outside).sum()),
-            "ground_truth": len(ground_truth),
-            "ground_truth_dropped": ground_truth.num_dropped,
-            "predictions": len(predictions),
-            "predictions_outside_split": int(outside[predictions.recording_index].sum()) if len(predictions) else 0,
-            "predictions_of_unknown_class": int((classes.predictions < 0).sum()),
-        },
+        counts=count_events(ground_truth, predictions, classes),
         by_label=classes.by_label,
     )
 
@@ -139,53 +121,29 @@ def match_segments(
     num_classes: int,
     thresholds: np.ndarray,
     top_k: Sequence[int] = (),
-) -> Matches:
+) -> SegmentMatches:
     """Decide for every prediction and threshold whether it is a true positive.
 
     `truth_class` (G,) is 0 ... C - 1; `predicted_class` (N,) too, or -1 for predictions that are left out.
     """
-    num_recordings = len(ground_truth.recordings)
-    position = {name: i for i, name in enumerate(ground_truth.recordings)}
-    recording_of = np.array([position.get(name, -1) for name in predictions.recordings], dtype=np.int64)
-
-    # ground truth by (class, recording); `cells` are the pairs that have any
-    truth_key = truth_class * num_recordings + ground_truth.recording_index
-    truth_order = np.argsort(truth_key, kind="stable")
-    cells, cell_starts = np.unique(truth_key[truth_order], return_index=True)
-    cell_offsets = np.append(cell_starts, len(truth_key))
-
-    # predictions by class, then by falling score, the later one first among equals
-    order = np.argsort(predictions.scores, kind="stable")[::-1]
-    order = order[predicted_class[order] >= 0]
-    order = order[np.argsort(_short(predicted_class[order], num_classes), kind="stable")]
-    by_class = predicted_class[order]
-    recording = recording_of[predictions.recording_index[order]]
-    key = by_class * num_recordings + recording
-    cell = np.minimum(np.searchsorted(cells, key), max(len(cells) - 1, 0))
-    has_truth = (recording >= 0) & (cells[cell] == key) if len(cells) else np.zeros(len(order), dtype=bool)
-
+    cells = make_cells(ground_truth, predictions, truth_class, predicted_class, num_classes, first_of_equals="later")
     true_positive, reached = _match(
-        predictions.segments[order],
-        np.where(has_truth, cell, -1),
-        ground_truth.segments[truth_order],
-        cell_offsets,
+        predictions.segments[cells.order],
+        cells.cell,
+        ground_truth.segments[cells.truth_order],
+        cells.cell_offsets,
         thresholds,
         np.asarray(top_k, dtype=np.int64),
     )
     per_class = np.zeros((num_classes, len(thresholds), len(top_k)))
-    np.add.at(per_class, truth_class[truth_order], reached)
-    return Matches(
-        order=order,
-        class_offsets=np.searchsorted(by_class, np.arange(num_classes + 1)),
+    np.add.at(per_class, truth_class[cells.truth_order], reached)
+    return SegmentMatches(
+        order=cells.order,
+        class_offsets=cells.class_offsets,
         true_positive=true_positive,
-        reached=per_class.transpose(1, 2, 0),
         num_ground_truth=np.bincount(truth_class, minlength=num_classes),
+        reached=per_class.transpose(1, 2, 0),
     )
-
-
-def _short(keys: np.ndarray, num_keys: int) -> np.ndarray:
-    """Keys in 16 bits where they fit: numpy then sorts by radix, in linear time."""
-    return keys.astype(np.uint16) if num_keys <= 2**16 else keys
 
 
 @compiled
@@ -228,28 +186,3 @@ def _match(segments, cells, truth, cell_offsets, thresholds, top_k):  # type: ig
                 taken[chosen[t], t] = True
                 true_positive[i, t] = True
     return true_positive, reached
-
-
-@compiled
-def _average_precisions(true_positive, class_offsets, num_truth):  # type: ignore[no-untyped-def]
-    """Interpolated AP (K, C) from verdicts (M, K): each true positive adds 1 / events times the best precision from
-    there on.
-
-    Walking from the last prediction to the first, that best precision is a running maximum.
-    """
-    num_classes, num_thresholds = len(num_truth), true_positive.shape[1]
-    precision = np.zeros((num_thresholds, num_classes))
-    for c in range(num_classes):
-        first, stop = class_offsets[c], class_offsets[c + 1]
-        for t in range(num_thresholds):
-            found = 0
-            for i in range(first, stop):
-                found += true_positive[i, t]
-            best, area = 0.0, 0.0
-            for i in range(stop - 1, first - 1, -1):
-                best = max(best, found / (i - first + 1))
-                if true_positive[i, t]:
-                    area += best
-                    found -= 1
-            precision[t, c] = area / max(num_truth[c], 1)
-    return precision

@@ -116,6 +116,7 @@ def test_counts() -> None:
         "recordings_with_predictions": 1,
         "ground_truth": 2,
         "ground_truth_dropped": 1,
+        "ground_truth_of_other_kind": 0,
         "predictions": 3,
         "predictions_outside_split": 1,
         "predictions_of_unknown_class": 1,
