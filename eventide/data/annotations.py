@@ -1,9 +1,10 @@
 """ActivityNet-style annotation files: read, checked record by record, turned into `Recording` objects.
 
     {"database": {id: {"subset": ..., "duration": seconds, "fps": ..., "annotations": [
-        {"segment": [start, end], "label": ..., "label_id": ...}, ...]}}}
+        {"segment": [start, end], "label": ..., "label_id": ...},
+        {"time": time, "label": ..., "label_id": ...}, ...]}}}
 
-Times are seconds. `duration`, `fps`, `label_id` and `annotations` may be missing; other keys are ignored.
+Times are seconds. A file may hold both segments and point events (`time`). `duration`, `fps`, `label_id` and `annotations` may be missing; other keys are ignored.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class _Event(NamedTuple):
     label: str | None
     label_id: int | None
     where: str
+    is_point: bool
 
 
 class _Record(NamedTuple):
@@ -146,7 +148,6 @@ class _Reader:
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         self.warnings: list[str] = []
-        self._points: list[str] = []
         self._overhang: list[tuple[float, str]] = []
         self._short: list[str] = []
 
@@ -174,11 +175,6 @@ class _Reader:
 
     def finish(self) -> None:
         """Add the problems and warnings that are told once for the whole file."""
-        if self._points:
-            self.problems.append(
-                f'{len(self._points)} point event(s) ("time" instead of "segment"), first in {self._points[0]}: '
-                "point events are not available yet, only segments"
-            )
         if self._overhang:
             most, where = max(self._overhang)
             self.warnings.append(
@@ -186,7 +182,8 @@ class _Reader:
             )
         if self._short:
             self.warnings.append(
-                f"{len(self._short)} segment(s) shorter than {TIME_TOLERANCE:g} s are not used, first {self._short[0]}"
+                f"{len(self._short)} segment(s) shorter than {TIME_TOLERANCE:g} s are not used, except as point events, "
+                f"first {self._short[0]}"
             )
 
     def _positive(self, value: dict[str, Any], key: str, where: str) -> float | None:
@@ -202,11 +199,9 @@ class _Reader:
         if not isinstance(item, dict):
             self.problems.append(f"{where}: expected an object, got {_kind(item)}")
             return None
-        if "time" in item and "segment" not in item:
-            self._points.append(where)
-            return None
         before = len(self.problems)
-        times = self._segment(item, duration, where)
+        is_point = item.get("time") is not None
+        times = self._time(item, duration, where) if is_point else self._segment(item, duration, where)
         label = item.get("label")
         label_id = item.get("label_id")
         if label is not None and (not is_text(label) or not label):
@@ -221,14 +216,32 @@ class _Reader:
             self.problems.append(f'{where}: has neither "label" nor "label_id"')
         if times is None or len(self.problems) > before:
             return None
-        return _Event(*times, label, label_id, where)
+        return _Event(*times, label, label_id, where, is_point)
+
+    def _time(self, item: dict[str, Any], duration: float | None, where: str) -> tuple[float, float] | None:
+        """The time of a point event in seconds, twice, checked against the recording."""
+        if item.get("segment") is not None:
+            self.problems.append(
+                f'{where}: has both "time" and "segment"; keep "time" for a point event, "segment" for one that lasts'
+            )
+        elif not is_number(item["time"]):
+            self.problems.append(f'{where}: "time" must be a finite number of seconds, got {_shown(item, "time")}')
+        elif (time := float(item["time"])) < -TIME_TOLERANCE:
+            self.problems.append(f"{where}: the time lies before the recording, at {time:g} s")
+        elif duration is not None and time > duration + TIME_TOLERANCE:
+            self.problems.append(f"{where}: the time ({time:g} s) is after the recording, which lasts {duration:g} s")
+        else:
+            return time, time
+        return None
 
     def _segment(self, item: dict[str, Any], duration: float | None, where: str) -> tuple[float, float] | None:
         """Start and end in seconds, checked against one another and against the recording."""
         segment = item.get("segment")
         if not isinstance(segment, list) or len(segment) != 2 or not all(map(is_number, segment)):
+            other = "" if "segment" in item else ' (or "time" one, of a point event)'
             self.problems.append(
-                f'{where}: "segment" must be two finite numbers [start, end] in seconds, got {_shown(item, "segment")}'
+                f'{where}: "segment" must be two finite numbers [start, end] in seconds{other}, '
+                f"got {_shown(item, 'segment')}"
             )
             return None
         start, end = map(float, segment)
@@ -322,4 +335,6 @@ def _recording(record: _Record, ids: dict[str | int, int]) -> Recording:
     known = [(event, ids[key]) for event, key in zip(record.events, keys, strict=True) if key in ids]
     segments = np.array([(event.start, event.end) for event, _ in known], dtype=np.float64).reshape(-1, 2)
     label_ids = np.array([label_id for _, label_id in known], dtype=np.int64)
-    return Recording(record.id, record.subset, record.fps, record.duration, segments, label_ids)
+    is_point = np.array([event.is_point for event, _ in known], dtype=bool)
+    points = is_point if is_point.any() else None
+    return Recording(record.id, record.subset, record.fps, record.duration, segments, label_ids, points)

@@ -22,6 +22,10 @@ def event(start: Any = 1.0, end: Any = 2.0, **other: Any) -> dict[str, Any]:
     return {"segment": [start, end], "label": "a", **other}
 
 
+def point(time: Any = 3.0, **other: Any) -> dict[str, Any]:
+    return {"time": time, "label": "a", **other}
+
+
 def test_reads_segments_labels_and_rates(tmp_path: Path) -> None:
     database = {
         "one": record((1, 2.5, "run"), (3, 4, "jump"), subset="Training"),
@@ -39,6 +43,47 @@ def test_reads_segments_labels_and_rates(tmp_path: Path) -> None:
     assert found.recordings["three"].duration is None
     assert found.warnings == []
     assert found.subsets() == {"Training": 1, "test": 2}
+
+
+POINTS = [
+    pytest.param([point(3.0)], [[3, 3]], [True], id="a point"),
+    pytest.param([event(1, 2), point(3), event(2, 2)], [[1, 2], [3, 3], [2, 2]], [False, True, False], id="both kinds"),
+    pytest.param([point(3, segment=None), event(time=None)], [[3, 3], [1, 2]], [True, False], id="null is nothing"),
+    pytest.param([point(0), point(10), point(10.0005)], [[0, 0], [10, 10], [10.0005, 10.0005]], [True] * 3, id="ends"),
+    pytest.param([point(-0.0005)], [[-0.0005, -0.0005]], [True], id="a hair before the start"),
+    pytest.param([event(1, 2)], [[1, 2]], None, id="segments only"),
+    pytest.param([], [], None, id="no events"),
+]
+
+
+@pytest.mark.parametrize(("items", "segments", "is_point"), POINTS)
+def test_a_time_is_a_segment_without_length(tmp_path: Path, items: list[Any], segments: Any, is_point: Any) -> None:
+    found = load_annotations(write_json(tmp_path / "a.json", annotated(*items))).recordings["rec"]
+    assert found.segments.tolist() == segments
+    assert (None if found.is_point is None else found.is_point.tolist()) == is_point
+    assert found.segments.shape == (len(items), 2)
+
+
+def test_points_need_no_duration(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", annotated(point(1e6), duration=None))
+    assert load_annotations(path).recordings["rec"].segments.tolist() == [[1e6, 1e6]]
+
+
+def test_points_and_segments_share_labels(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", annotated(point(label="b"), event(label="a"), point(label="a")))
+    found = load_annotations(path)
+    assert found.labels == ["a", "b"]
+    assert found.recordings["rec"].label_ids.tolist() == [1, 0, 0]
+    with pytest.raises(EventideError, match=r"annotations\[0\]: unknown label 'b'"):
+        load_annotations(path, labels=["a"])
+
+
+def test_a_point_that_is_a_problem_is_left_out(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", annotated(point(-5), point(2), event(5, 4), event(6, 7)))
+    found = load_annotations(path, require=False)
+    assert len(found.problems) == 2
+    assert found.recordings["rec"].segments.tolist() == [[2, 2], [6, 7]]
+    assert found.recordings["rec"].is_point.tolist() == [True, False]
 
 
 def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
@@ -106,7 +151,18 @@ PROBLEMS = [
     ),
     pytest.param(annotated(event(label_id=0), event(label="b")), "label 'b' has no label_id, while", id="some ids"),
     pytest.param(annotated("walk"), r"annotations\[0\]: expected an object, got text", id="event is text"),
-    pytest.param(annotated({"time": 3, "label": "a"}), "point events are not available yet", id="point"),
+    pytest.param(annotated(point(3, segment=[3, 4])), 'has both "time" and "segment"; keep "time" for', id="both"),
+    pytest.param(annotated(point("3")), '"time" must be a finite number of seconds, got "3"', id="time is text"),
+    pytest.param(annotated(point(True)), '"time" must be a finite number .*got true', id="time is true"),
+    pytest.param(annotated(point([3])), r'"time" must be a finite number .*got \[3\]', id="time is a list"),
+    pytest.param(annotated(point({"at": 3})), '"time" must be .*got an object with more', id="time is an object"),
+    pytest.param(annotated(point(float("nan"))), '"time" must be .*got NaN', id="time is NaN"),
+    pytest.param(annotated(point(10**400)), '"time" must be a finite number', id="time is too large for a float"),
+    pytest.param(annotated(point(-0.5)), "the time lies before the recording, at -0.5 s", id="time is negative"),
+    pytest.param(annotated(point(10.5)), r"the time \(10.5 s\) is after the recording, which", id="time is after"),
+    pytest.param(annotated(point(3, label=None)), 'neither "label" nor "label_id"', id="point without label"),
+    pytest.param(annotated(point(3, label=5)), '"label" must be text, got 5', id="label of a point is a number"),
+    pytest.param(annotated({"time": None, "label": "a"}), '"time" one, of a point event.*got nothing', id="no time"),
     pytest.param({"rec": []}, "recording 'rec': expected an object, got a list", id="recording is a list"),
     pytest.param({"": record()}, "the id is empty", id="empty id"),
     pytest.param({"\udfff": record()}, "not valid Unicode", id="id is no Unicode"),
@@ -204,5 +260,8 @@ def test_split_ignores_case_and_keeps_the_order_of_the_file(tmp_path: Path) -> N
 def test_real_annotations(shared_dir: Path) -> None:
     found = load_annotations(shared_dir / "data/hapt/segments.json")
     assert (len(found.recordings), len(found.labels), found.warnings) == (61, 12, [])
-    with pytest.raises(EventideError, match="point events are not available yet"):
-        load_annotations(shared_dir / "data/hapt/onsets.json")
+    onsets = load_annotations(shared_dir / "data/hapt/onsets.json")
+    assert (len(onsets.recordings), onsets.labels, onsets.warnings) == (61, found.labels, [])
+    for name, recording in onsets.recordings.items():
+        assert recording.is_point.all()
+        np.testing.assert_array_equal(recording.segments[:, 0], found.recordings[name].segments[:, 0])

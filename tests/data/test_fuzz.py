@@ -38,7 +38,7 @@ EVENTS = st.fixed_dictionaries(
         "segment": st.lists(NUMBERS, min_size=2, max_size=2) | ANYTHING,
         "label": st.sampled_from(["a", "b", "\ud800"]) | ANYTHING,
         "label_id": st.integers(0, 3) | ANYTHING,
-        "time": ANYTHING,
+        "time": NUMBERS | ANYTHING,
     },
 )
 RECORDS = st.fixed_dictionaries(
@@ -71,6 +71,10 @@ def load(path: Path) -> AnnotationSet | None:
         assert recording.segments.shape == (len(recording.label_ids), 2)
         assert (recording.segments[:, 1] >= recording.segments[:, 0]).all()
         assert (recording.label_ids < len(found.labels)).all()
+        if recording.is_point is not None:
+            assert recording.is_point.any()
+            points = recording.segments[recording.is_point]
+            assert (points[:, 0] == points[:, 1]).all()
     return found
 
 

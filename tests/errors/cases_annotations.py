@@ -147,13 +147,6 @@ CASES = [
         1,
     ),
     ErrorCase(
-        "annotations: point events",
-        "gave point events",
-        event({"time": 3.5, "label": "clap"}),
-        "point events are not available yet",
-        1,
-    ),
-    ErrorCase(
         "annotations: no subset", "left out the subset of a recording", database(v1={}), '"subset" must be text', 1
     ),
     ErrorCase(

@@ -19,6 +19,7 @@ DOCUMENT = FOLDER.parent.parent / "docs" / "errors.md"
 TITLES = {
     "config": "Configuration",
     "annotations": "Annotations",
+    "points": "Point events",
     "features": "Features",
     "checkpoints": "Checkpoints and models",
     "command_line": "Command line",
