@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eventide.evaluation.calibration import best_f1_threshold
 from eventide.evaluation.events import GroundTruth, Predictions, match_classes
-from eventide.evaluation.matching import Matches
 from eventide.evaluation.segments import match_segments
 
 RECALL_GRID = np.linspace(0.0, 1.0, 1001)
@@ -51,18 +51,6 @@ def precision_recall(ground_truth: GroundTruth, predictions: Predictions, tiou: 
         precisions.append(precision)
         place = np.searchsorted(recall, RECALL_GRID - 1e-12)
         mean += np.append(precision, 0.0)[place] / len(classes.names)
-    score, f1 = _best_f1(matches, predictions.scores[matches.order])
+    scores, right = predictions.scores[matches.order], matches.true_positive[:, 0]
+    score, f1 = best_f1_threshold(scores, right, int(matches.num_ground_truth.sum()))
     return PrecisionRecall(tiou, classes.names, recalls, precisions, mean, score, f1)
-
-
-def _best_f1(matches: Matches, scores: np.ndarray) -> tuple[float, float]:
-    """The score from which F1 is best, and that F1; of equals the higher score."""
-    if len(scores) == 0:
-        return 0.0, 0.0
-    order = np.argsort(-scores, kind="stable")
-    scores = scores[order]
-    found = np.cumsum(matches.true_positive[order, 0])
-    f1 = 2 * found / (np.arange(1, len(scores) + 1) + matches.num_ground_truth.sum())
-    last_of_equals = np.append(scores[1:] < scores[:-1], True)
-    best = int(np.argmax(np.where(last_of_equals, f1, -1.0)))
-    return float(scores[best]), float(f1[best])

@@ -17,8 +17,13 @@ class Matches:
 
     order: np.ndarray  # (M,) index of each into the predictions
     class_offsets: np.ndarray  # (C + 1,) where each class begins and ends in `order`
-    true_positive: np.ndarray  # (M, K) bool
+    matched: np.ndarray  # (M, K) index into the ground truth of the event that the prediction takes, -1: it takes none
     num_ground_truth: np.ndarray  # (C,)
+
+    @property
+    def true_positive(self) -> np.ndarray:
+        """(M, K) bool."""
+        return self.matched >= 0
 
     def average_precisions(self) -> np.ndarray:
         """Interpolated AP (K, C), 0 for a class without predictions."""
@@ -76,6 +81,11 @@ def make_cells(
         truth_order=truth_order,
         cell_offsets=np.append(cell_starts, len(truth_key)),
     )
+
+
+def as_events(chosen: np.ndarray, truth_order: np.ndarray) -> np.ndarray:
+    """Indices (M, K) into the ground truth from places (M, K) in an order of it (G,); -1 stays -1."""
+    return np.append(truth_order, -1)[chosen]
 
 
 def _short(keys: np.ndarray, num_keys: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from eventide.evaluation.events import Events, GroundTruth, Predictions, count_events, match_classes
-from eventide.evaluation.matching import Matches, make_cells, mean_over_classes
+from eventide.evaluation.matching import Matches, as_events, make_cells, mean_over_classes
 from eventide.ops.compiled import compiled
 
 SLACK = 1e-6
@@ -177,7 +177,7 @@ def match_points(
     return PointMatches(
         order=cells.order,
         class_offsets=cells.class_offsets,
-        true_positive=true_positive,
+        matched=as_events(chosen, cells.truth_order[by_time]),
         num_ground_truth=np.bincount(truth_class, minlength=num_classes),
         errors=np.where(true_positive, np.abs(seconds[:, None] - nearest), 0.0),
     )

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from eventide.evaluation.events import GroundTruth, Predictions, count_events, match_classes
-from eventide.evaluation.matching import Matches, make_cells, mean_over_classes
+from eventide.evaluation.matching import Matches, as_events, make_cells, mean_over_classes
 from eventide.ops.compiled import compiled
 
 
@@ -127,7 +127,7 @@ def match_segments(
     `truth_class` (G,) is 0 ... C - 1; `predicted_class` (N,) too, or -1 for predictions that are left out.
     """
     cells = make_cells(ground_truth, predictions, truth_class, predicted_class, num_classes, first_of_equals="later")
-    true_positive, reached = _match(
+    chosen, reached = _match(
         predictions.segments[cells.order],
         cells.cell,
         ground_truth.segments[cells.truth_order],
@@ -140,7 +140,7 @@ def match_segments(
     return SegmentMatches(
         order=cells.order,
         class_offsets=cells.class_offsets,
-        true_positive=true_positive,
+        matched=as_events(chosen, cells.truth_order),
         num_ground_truth=np.bincount(truth_class, minlength=num_classes),
         reached=per_class.transpose(1, 2, 0),
     )
@@ -148,12 +148,13 @@ def match_segments(
 
 @compiled
 def _match(segments, cells, truth, cell_offsets, thresholds, top_k):  # type: ignore[no-untyped-def]
-    """Verdicts (M, K) of predictions (M, 2) in order, and whether each event (G, K, J) is reached by the top k * n.
+    """The event (M, K) that each prediction (M, 2) in order takes, as an index into `truth`, or -1, and whether each
+    event (G, K, J) is reached by the top k * n.
 
     `cells` (M,) names the slice of `truth` (G, 2) that shares class and recording, -1 where there is none.
     """
     num_thresholds, num_k = len(thresholds), len(top_k)
-    true_positive = np.zeros((len(segments), num_thresholds), dtype=np.bool_)
+    matched = np.full((len(segments), num_thresholds), -1, dtype=np.int64)
     taken = np.zeros((len(truth), num_thresholds), dtype=np.bool_)
     reached = np.zeros((len(truth), num_thresholds, num_k), dtype=np.bool_)
     seen = np.zeros(len(cell_offsets), dtype=np.int64)  # predictions of each cell so far
@@ -184,5 +185,5 @@ def _match(segments, cells, truth, cell_offsets, thresholds, top_k):  # type: ig
         for t in range(num_thresholds):
             if chosen[t] >= 0:
                 taken[chosen[t], t] = True
-                true_positive[i, t] = True
-    return true_positive, reached
+                matched[i, t] = chosen[t]
+    return matched, reached
