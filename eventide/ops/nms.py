@@ -12,20 +12,32 @@ their order to a sort that is not stable).
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple, ParamSpec
 
 import numpy as np
 
 from eventide.ops.compiled import compiled
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+P = ParamSpec("P")
 
 ZERO = np.float32(0.0)
 LENGTH_OFFSET = np.float32(1e-6)
 
 
-def batched_nms(
+class Kept(NamedTuple):
+    """The candidates that suppression left, by falling score."""
+
+    segments: np.ndarray  # (M, 2) float32, moved where voting moved them
+    scores: np.ndarray  # (M,) float32, lowered where soft suppression lowered them
+    label_ids: np.ndarray  # (M,) int64
+    indices: np.ndarray  # (M,) int64, which of the given candidates each is
+
+
+def nms(
     segments: np.ndarray,
     scores: np.ndarray,
     label_ids: np.ndarray,
@@ -39,8 +51,7 @@ def batched_nms(
     voting_thresh: float = 0.0,
     use_diou: bool = False,
     class_sigma: np.ndarray | None = None,
-    class_threshold: np.ndarray | None = None,
-) -> Arrays:
+) -> Kept:
     """Suppress overlapping candidates of one recording; the best `max_seg_num` by falling score.
 
     Args:
@@ -53,9 +64,7 @@ def batched_nms(
         multiclass, sigma: suppress within each class, or across classes; width of `soft`.
         voting_thresh: across classes, kept segments become the mean of all that overlap them this much; 0: off.
         use_diou: take the squared distance of the centres, relative to the hull, off the overlap.
-        class_sigma, class_threshold: (classes,) width of `soft` per label id, with `multiclass` only; score per label
-            id below which nothing is returned.
-    Returns segments (M, 2) float32, scores (M,) float32 and label ids (M,) int64, M <= max_seg_num.
+        class_sigma: (classes,) width of `soft` per label id, with `multiclass` only.
     """
     if method not in ("soft", "hard", "none"):
         raise ValueError(f"unknown NMS method {method!r}: soft, hard or none")
@@ -64,15 +73,12 @@ def batched_nms(
     segments = np.ascontiguousarray(segments, dtype=np.float32).reshape(-1, 2)
     scores = np.ascontiguousarray(scores, dtype=np.float32).reshape(-1)
     label_ids = np.ascontiguousarray(label_ids, dtype=np.int64).reshape(-1)
-    if class_threshold is not None:
-        segments, scores, label_ids = _above(segments, scores, label_ids, class_threshold)
     if len(scores) == 0 or max_seg_num <= 0:
-        return segments[:0], scores[:0], label_ids[:0]
+        return Kept(segments[:0], scores[:0], label_ids[:0], np.zeros(0, np.int64))
 
     if method == "soft":
-        floor = min_score if class_threshold is None or not multiclass else np.maximum(class_threshold, min_score)
         width = sigma if class_sigma is None else np.asarray(class_sigma)
-        kept, kept_scores = _soft(segments, scores, label_ids, multiclass, width, floor, max_seg_num, use_diou)
+        kept, kept_scores = _soft(segments, scores, label_ids, multiclass, width, min_score, max_seg_num, use_diou)
     elif method == "hard":
         kept, kept_scores = _hard(
             segments, scores, label_ids, multiclass, iou_threshold, min_score, max_seg_num, use_diou
@@ -81,9 +87,20 @@ def batched_nms(
         kept, kept_scores = _best(scores, min_score, max_seg_num)
     voting = method != "none" and not multiclass and voting_thresh > 0
     kept_segments = _vote(segments[kept], segments, scores, np.float32(voting_thresh)) if voting else segments[kept]
-    if class_threshold is not None:
-        return _above(kept_segments, kept_scores, label_ids[kept], class_threshold)
-    return kept_segments, kept_scores, label_ids[kept]
+    return Kept(kept_segments, kept_scores, label_ids[kept], kept)
+
+
+def _without_indices(function: Callable[P, Kept]) -> Callable[P, Arrays]:
+    """The same function with segments, scores and label ids for its result."""
+
+    @functools.wraps(function)
+    def arrays(*args: P.args, **kwargs: P.kwargs) -> Arrays:
+        return function(*args, **kwargs)[:3]
+
+    return arrays
+
+
+batched_nms = _without_indices(nms)
 
 
 def _best(scores: np.ndarray, min_score: float, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,12 +108,6 @@ def _best(scores: np.ndarray, min_score: float, count: int) -> tuple[np.ndarray,
     kept = np.argsort(-scores, kind="stable")[:count]
     kept = kept[scores[kept] >= np.float32(min_score)]
     return kept, scores[kept]
-
-
-def _above(segments: np.ndarray, scores: np.ndarray, label_ids: np.ndarray, class_threshold: np.ndarray) -> Arrays:
-    """The candidates whose score reaches the threshold of their class."""
-    keep = scores >= np.asarray(class_threshold, dtype=np.float32)[label_ids]
-    return segments[keep], scores[keep], label_ids[keep]
 
 
 def _group(label_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -116,15 +127,13 @@ def _soft(
     label_ids: np.ndarray,
     multiclass: bool,
     width: float | np.ndarray,
-    floor: float | np.ndarray,
+    floor: float,
     max_seg_num: int,
     use_diou: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (M,) and new scores (M,) of Gaussian soft-NMS; `width` and `floor`: one number, or one per label id."""
+    """Indices (M,) and new scores (M,) of Gaussian soft-NMS; `width`: one number, or one per label id."""
     order, offsets, groups = _group(label_ids if multiclass else np.zeros_like(label_ids))
-    widths, floors = (
-        values[groups] if isinstance(values, np.ndarray) else np.full(len(groups), values) for values in (width, floor)
-    )
+    widths = width[groups] if isinstance(width, np.ndarray) else np.full(len(groups), width)
     return _soft_select(
         segments[order, 0],
         segments[order, 1],
@@ -132,7 +141,7 @@ def _soft(
         order,
         offsets,
         widths.astype(np.float32),
-        floors.astype(np.float32),
+        np.float32(floor),
         min(max_seg_num, len(scores)),
         use_diou,
     )
@@ -181,7 +190,7 @@ def _overlap(start, end, length, other_start, other_end, other_length, use_diou)
 
 
 @compiled
-def _soft_select(starts, ends, scores, ids, offsets, widths, floors, max_kept, use_diou):  # type: ignore[no-untyped-def]
+def _soft_select(starts, ends, scores, ids, offsets, widths, floor, max_kept, use_diou):  # type: ignore[no-untyped-def]
     """Gaussian soft-NMS of groups that lie one after another in the (N,) arrays, which are overwritten.
 
     Within a group the candidates still in the race lie at [first, stop). The best one is swapped to the front, and a
@@ -215,7 +224,7 @@ def _soft_select(starts, ends, scores, ids, offsets, widths, floors, max_kept, u
         first[group] = front + 1
         stop[group], best[group] = _decay(
             starts, ends, lengths, scores, ids, front + 1, stop[group], start, end, length,
-            widths[group], floors[group], use_diou,
+            widths[group], floor, use_diou,
         )  # fmt: skip
     return kept[:num_kept], kept_scores[:num_kept]
 

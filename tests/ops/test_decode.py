@@ -23,7 +23,7 @@ def decode(
     min_length: float = 0.0,
 ) -> tuple[list[list[float]], list[float], list[int]]:
     length = len(scores)
-    segments, found, label_ids = decode_level(
+    segments, found, label_ids, _ = decode_level(
         logits_of(scores),
         torch.tensor(offsets) if offsets is not None else torch.ones(length, 2),
         torch.tensor(mask) if mask is not None else torch.ones(length, dtype=torch.bool),
@@ -76,7 +76,7 @@ def test_ties_at_the_cut(topk: int) -> None:
 
 @pytest.mark.parametrize(("length", "classes"), [(0, 2), (3, 0)])
 def test_empty(length: int, classes: int) -> None:
-    segments, scores, label_ids = decode_level(
+    segments, scores, label_ids, _ = decode_level(
         torch.zeros(length, classes), torch.ones(length, 2), torch.ones(length, dtype=torch.bool), 1,
         min_score=0.0, topk=5, min_length=0.0,
     )  # fmt: skip
@@ -86,7 +86,7 @@ def test_empty(length: int, classes: int) -> None:
 
 def test_low_precision_is_decoded_in_float32() -> None:
     logits, offsets = torch.zeros(400, 1, dtype=torch.bfloat16), torch.ones(400, 2, dtype=torch.bfloat16)
-    segments, scores, _ = decode_level(
+    segments, scores, *_ = decode_level(
         logits, offsets, torch.ones(400, dtype=torch.bool), 1, min_score=0.1, topk=400, min_length=0.0
     )
     assert (segments.dtype, scores.dtype) == (torch.float32, torch.float32)
@@ -102,8 +102,10 @@ def test_temperature_divides_the_logits() -> None:
 
 def test_temperature_changes_scores_before_the_threshold_and_no_order() -> None:
     logits, offsets, mask = torch.tensor([[-4.0, 3.0], [2.0, -1.0]]), torch.ones(2, 2), torch.ones(2, dtype=torch.bool)
-    settings = {"min_score": 0.1, "topk": 10, "min_length": 0.0}
-    found = {t: decode_level(logits, offsets, mask, 1, **settings, temperature=t) for t in (0.5, 1.0, 4.0)}
+    found = {
+        t: decode_level(logits, offsets, mask, 1, min_score=0.1, topk=10, min_length=0.0, temperature=t)
+        for t in (0.5, 1.0, 4.0)
+    }
     assert {t: classes.tolist() for t, (_, _, classes) in found.items()} == {
         0.5: [1, 0, 1], 1.0: [1, 0, 1], 4.0: [1, 0, 1, 0],
     }  # fmt: skip

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventide.ops.nms import batched_nms
+from eventide.ops.nms import batched_nms, nms
 from eventide.ops.timeline import grid_to_seconds
 
 REFERENCE = Path(__file__).resolve().parent.parent / "reference" / "postprocess_and_eval"
@@ -193,6 +193,31 @@ def test_laws(candidates: Arrays, method: Any, multiclass: bool, max_seg_num: in
         np.testing.assert_array_equal(part, whole[:max_seg_num])
 
 
+@given(candidate_sets(), st.sampled_from(["soft", "hard", "none"]), st.booleans(), st.sampled_from([0.0, 0.7]))
+def test_indices_say_which_candidate_was_kept(candidates: Arrays, method: Any, multiclass: bool, voting: float) -> None:
+    kept = nms(*candidates, **SOFT, method=method, multiclass=multiclass, voting_thresh=voting)
+    assert kept.indices.dtype == np.int64
+    assert len(set(kept.indices.tolist())) == len(kept.indices)
+    np.testing.assert_array_equal(kept.label_ids, candidates[2][kept.indices])
+    assert (kept.scores <= candidates[1][kept.indices]).all()
+    if multiclass or voting == 0 or method == "none":
+        np.testing.assert_array_equal(kept.segments, candidates[0][kept.indices])
+    short = batched_nms(*candidates, **SOFT, method=method, multiclass=multiclass, voting_thresh=voting)
+    for part, whole in zip(short, kept[:3], strict=True):
+        np.testing.assert_array_equal(part, whole)
+
+
+@given(candidate_sets(), st.sampled_from(["soft", "hard"]), st.booleans())
+def test_the_distance_of_centres_only_ever_spares(candidates: Arrays, method: Any, multiclass: bool) -> None:
+    settings = {**SOFT, "min_score": 0.0, "iou_threshold": 0.5, "method": method, "multiclass": multiclass}
+    plain, spared = (nms(*candidates, **settings, use_diou=use_diou) for use_diou in (False, True))
+    if method == "soft":  # everything stays, and the best of all keeps its score
+        assert sorted(plain.indices) == sorted(spared.indices)
+        assert plain.scores[:1].tolist() == spared.scores[:1].tolist()
+    else:
+        assert plain.indices[:1].tolist() == spared.indices[:1].tolist()
+
+
 @given(candidate_sets(ties=False), st.randoms(use_true_random=False))
 def test_order_of_candidates_does_not_matter_without_ties(candidates: Arrays, random: Any) -> None:
     order = list(range(len(candidates[1])))
@@ -218,13 +243,6 @@ THREE = arrays([[0, 10], [1, 10], [20, 30]], [0.9, 0.8, 0.7], [0, 0, 1])
         ("none cuts", {"method": "none", "max_seg_num": 2}, [0, 1]),
         ("soft, floor above the second's new score", {"min_score": 0.5}, [0, 20]),
         ("soft, the best of each class stays below the floor", {"min_score": 0.95}, [0, 20]),
-        ("threshold of a class", {"class_threshold": np.array([0.0, 0.75])}, [0, 1]),
-        ("threshold of a class, met after suppression", {"class_threshold": np.array([0.5, 0.0])}, [0, 20]),
-        (
-            "threshold of a class, across classes",
-            {"class_threshold": np.array([0.5, 0.0]), "multiclass": False},
-            [0, 20],
-        ),
         ("width per class", {"class_sigma": np.array([1e9, 0.5])}, [0, 1, 20]),
         ("keep nothing", {"max_seg_num": 0}, []),
     ],
