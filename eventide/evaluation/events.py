@@ -93,6 +93,7 @@ class Predictions(Events):
     """Detected events with their scores."""
 
     scores: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (E,) float64
+    segment_std: np.ndarray | None = None  # (E, 2) float64, standard deviation of start and end in seconds, 0 unknown
 
     @staticmethod
     def from_detections(detections: Mapping[str, Detections]) -> Predictions:

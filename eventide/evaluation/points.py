@@ -163,23 +163,23 @@ def match_points(
     `truth_class` (G,) is 0 ... C - 1; `predicted_class` (N,) too, or -1 for detections that are left out.
     """
     cells = make_cells(ground_truth, predictions, truth_class, predicted_class, num_classes, first_of_equals="earlier")
-    seconds, truth_seconds = _times(predictions)[cells.order], _times(ground_truth)[cells.truth_order]
+    seconds, truth_seconds = _times(predictions), _times(ground_truth)
     places, truth_places = seconds, truth_seconds
     if fps is not None:
-        places = to_frames(predictions, fps)[cells.order]
-        truth_places = to_frames(ground_truth, fps)[cells.truth_order]
+        places, truth_places = to_frames(predictions, fps), to_frames(ground_truth, fps)
     # within a cell by time; the place in the recording's own list settles ties
     cell_of_truth = np.repeat(np.arange(len(cells.cell_offsets) - 1), np.diff(cells.cell_offsets))
-    by_time = np.lexsort((truth_places, cell_of_truth))
-    chosen = _match(places, cells.cell, truth_places[by_time], by_time, cells.cell_offsets, tolerances)
-    true_positive = chosen >= 0
-    nearest = truth_seconds[by_time][chosen] if len(by_time) else np.zeros(chosen.shape)
+    by_time = np.lexsort((truth_places[cells.truth_order], cell_of_truth))
+    truth_order = cells.truth_order[by_time]
+    chosen = _match(places[cells.order], cells.cell, truth_places[truth_order], by_time, cells.cell_offsets, tolerances)
+    matched = as_events(chosen, truth_order)
+    distances = np.abs(seconds[cells.order, None] - np.append(truth_seconds, 0.0)[matched])
     return PointMatches(
         order=cells.order,
         class_offsets=cells.class_offsets,
-        matched=as_events(chosen, cells.truth_order[by_time]),
+        matched=matched,
         num_ground_truth=np.bincount(truth_class, minlength=num_classes),
-        errors=np.where(true_positive, np.abs(seconds[:, None] - nearest), 0.0),
+        errors=np.where(matched >= 0, distances, 0.0),
     )
 
 

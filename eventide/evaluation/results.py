@@ -1,4 +1,7 @@
-"""The results file: `{"version", "results": {recording id: [{"segment", "label", "label_id", "score"}, ...]}}`."""
+"""The results file: `{"version", "results": {recording id: [{"segment", "label", "label_id", "score"}, ...]}}`.
+
+A point event has `time` instead of `segment`; one file holds one of the two kinds.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -17,10 +20,11 @@ from eventide.evaluation.events import Predictions
 from eventide.ops.files import write_text
 from eventide.ops.json_reading import is_number, is_text, read_json, shown
 from eventide.ops.problems import raise_problems
-from eventide.types import Detections, EventideError
+from eventide.types import Detections, EventideError, EventKind
 
 VERSION = "1.0"
 LARGEST_ID = 2**31
+NAMES: dict[EventKind, str] = {"segments": "a segment", "points": "a point event"}
 
 
 def write_results(path: str | Path, detections: Mapping[str, Detections]) -> None:
@@ -37,19 +41,35 @@ def write_results(path: str | Path, detections: Mapping[str, Detections]) -> Non
 
 
 def write_results_csv(path: str | Path, detections: Mapping[str, Detections]) -> None:
-    """Write `{recording id: Detections}` as a table: recording, start, end (seconds), label, label_id, score."""
+    """Write `{recording id: Detections}` as a table: recording, start, end (seconds), label, label_id, score.
+
+    Points have a column `time` instead of start and end. Uncertain boundaries add start_std, end_std and, of each
+    quantile, such as 0.1, start_q10 and end_q10, in seconds.
+    """
+    points = any(found.kind == "points" for found in detections.values())
+    has_std = any(found.segment_std is not None for found in detections.values())
+    levels = sorted({level for found in detections.values() for level in found.quantile_levels})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["recording", "start", "end", "label", "label_id", "score"])
+    header = ["recording", *(["time"] if points else ["start", "end"]), "label", "label_id", "score"]
+    header += ["start_std", "end_std"] if has_std else []
+    header += [f"{side}_q{100 * level:g}" for level in levels for side in ("start", "end")]
+    writer.writerow(header)
     for name, found in detections.items():
         for record in _records(name, found):
-            writer.writerow([name, *record["segment"], record["label"], record["label_id"], record["score"]])
+            row = [name, *([record["time"]] if points else record["segment"])]
+            row += [record["label"], record["label_id"], record["score"]]
+            row += record.get("segment_std", ["", ""]) if has_std else []
+            quantiles = record.get("quantiles", {})
+            row += [value for level in levels for value in quantiles.get(f"{level:g}", ["", ""])]
+            writer.writerow(row)
     write_text(path, text.getvalue())
 
 
 def _records(name: str, found: Detections) -> list[dict[str, Any]]:
     """The detections of one recording as records, by falling score."""
-    if not (np.isfinite(found.segments).all() and np.isfinite(found.scores).all()):
+    numbers = (found.segments, found.scores, found.segment_std, found.quantiles)
+    if not all(np.isfinite(array).all() for array in numbers if array is not None):
         raise EventideError(
             f"recording {name}: detections hold NaN or infinite numbers; the model's weights or its features are broken"
         )
@@ -60,9 +80,10 @@ def _records(name: str, found: Detections) -> list[dict[str, Any]]:
 def read_results(path: str | Path) -> Predictions:
     """Read and check a results file.
 
-    A record is `{"segment": [start, end], "score": s}` with a `label`, a `label_id` or both; other keys are passed
-    over. A label that is the number of its label id in quotes, as a model without label names writes it, is no label; a
-    label that is a whole number is a label id.
+    A record is `{"segment": [start, end], "score": s}`, or `{"time": t, "score": s}` of a point, with a `label`, a
+    `label_id` or both, and `segment_std` where boundaries are uncertain; other keys are passed over. A label that is
+    the number of its label id in quotes, as a model without label names writes it, is no label; a label that is a whole
+    number is a label id.
 
     Raises:
         UsageError: no such file.
@@ -91,32 +112,46 @@ class _Columns:
     scores: list[float] = field(default_factory=list)
     label_ids: list[int | None] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
+    deviations: dict[int, list[float]] = field(default_factory=dict)  # row to `segment_std`
+    kind: EventKind | None = None
+    first: str = ""  # the record that says the kind
     problems: list[str] = field(default_factory=list)
 
     def add_recording(self, number: int, name: str, records: Any) -> None:
         """Add the records of one recording."""
+        place = f"results[{shown(name)}]"
         if not is_text(name):
-            self.problems.append(f"results[{shown(name)}]: the recording id is not valid Unicode")
+            self.problems.append(f"{place}: the recording id is not valid Unicode")
         if not isinstance(records, list):
-            self.problems.append(f"results[{shown(name)}] is {shown(records)}; a list of detections is needed")
+            self.problems.append(f"{place} is {shown(records)}; a list of detections is needed")
             return
         for position, record in enumerate(records):
-            problem = self._add(number, record)
+            problem = self._add(number, record, f"{place}[{position}]")
             if problem:
-                self.problems.append(f"results[{shown(name)}][{position}]: {problem}")
+                self.problems.append(f"{place}[{position}]: {problem}")
 
-    def _add(self, number: int, record: Any) -> str | None:
+    def _add(self, number: int, record: Any, where: str) -> str | None:
         """Add one record, or say what is wrong with it."""
         if not isinstance(record, dict):
-            return f"{shown(record)} is no object with segment, label and score"
-        segment, score = record.get("segment"), record.get("score")
-        label, label_id = record.get("label"), record.get("label_id")
-        if not _is_plain(segment, score, label, label_id):
+            return f"{shown(record)} is no object with segment (or time), label and score"
+        segment, time, score = record.get("segment"), record.get("time"), record.get("score")
+        label, label_id, std = record.get("label"), record.get("label_id"), record.get("segment_std")
+        kind: EventKind = "segments" if time is None else "points"
+        both = segment is not None and time is not None
+        if time is not None:
+            segment = [time, time]
+        if both or std is not None or not _is_plain(segment, score, label, label_id):
             problem = record_problem(record)
             if problem:
                 return problem
             if type(label) is int:
                 label, label_id = None, label if label_id is None else label_id
+        if kind != self.kind:
+            if self.kind is not None:
+                return f"{NAMES[kind]}, but {self.first} is {NAMES[self.kind]}; write one file for each"
+            self.kind, self.first = kind, where
+        if std is not None:
+            self.deviations[len(self.scores)] = std
         self.recording.append(number)
         self.segments.append(segment)  # type: ignore[arg-type]
         self.scores.append(score)  # type: ignore[arg-type]
@@ -138,8 +173,18 @@ class _Columns:
             label_ids=label_ids,
             label_index=label_index,
             labels=names,
+            kind=self.kind,
             scores=np.array(self.scores, dtype=np.float64),
+            segment_std=self._deviations(),
         )
+
+    def _deviations(self) -> np.ndarray | None:
+        """Standard deviations (E, 2), 0 in rows that have none; None where no row has."""
+        if not self.deviations:
+            return None
+        deviations = np.zeros((len(self.scores), 2))
+        deviations[list(self.deviations)] = list(self.deviations.values())
+        return deviations
 
 
 def _is_plain(segment: Any, score: Any, label: Any, label_id: Any) -> bool:
@@ -158,16 +203,29 @@ def _is_plain(segment: Any, score: Any, label: Any, label_id: Any) -> bool:
     )
 
 
+def _is_pair(value: Any) -> TypeGuard[list[float]]:
+    """Whether a JSON value is a list of two numbers."""
+    return isinstance(value, list) and len(value) == 2 and is_number(value[0]) and is_number(value[1])
+
+
 def record_problem(record: dict[str, Any]) -> str | None:
     """What is wrong with a record, if anything."""
     segment, score = record.get("segment"), record.get("score")
     label, label_id = record.get("label"), record.get("label_id")
-    if segment is None:
-        return "a point event ('time'): point mAP is not available yet" if "time" in record else "segment is missing"
-    if not isinstance(segment, list) or len(segment) != 2 or not (is_number(segment[0]) and is_number(segment[1])):
+    time, std = record.get("time"), record.get("segment_std")
+    if segment is None and time is None:
+        return "segment is missing (or time, of a point event)"
+    if segment is not None and time is not None:
+        return "both segment and time are given; a detection is a segment or a point event"
+    if time is not None:
+        if not is_number(time):
+            return f"time is {shown(time)}; a number of seconds is needed"
+    elif not _is_pair(segment):
         return f"segment is {shown(segment)}; [start, end] in seconds is needed"
-    if segment[1] < segment[0]:
+    elif segment[1] < segment[0]:
         return f"segment {shown(segment)} ends before it starts"
+    if std is not None and (time is not None or not _is_pair(std) or min(std) < 0):
+        return f"segment_std is {shown(std)}; of a segment, [start, end] from 0 in seconds is needed"
     if label is None and label_id is None:
         return "neither label nor label_id is given"
     if label_id is not None and (type(label_id) is not int or not 0 <= label_id < LARGEST_ID):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,86 @@ def test_table(tmp_path: Path) -> None:
     assert len(rows) == 3
 
 
+def test_points_round_trip(tmp_path: Path) -> None:
+    times = np.array([[3.5, 3.5], [0.25, 0.25]], np.float32)
+    found = {
+        "a": Detections(times, np.array([0.25, 0.75], np.float32), np.array([1, 0]), ["snap", "kick"], "points"),
+        "b": Detections(np.zeros((0, 2), np.float32), np.zeros(0), np.zeros(0, np.int64), ["snap", "kick"], "points"),
+    }
+    write_results(tmp_path / "r.json", found)
+    read = read_results(tmp_path / "r.json")
+    assert read.kind == "points"
+    assert read.segments.tolist() == [[0.25, 0.25], [3.5, 3.5]]  # by falling score
+    assert read.segment_std is None
+    write_results_csv(tmp_path / "r.csv", found)
+    assert (tmp_path / "r.csv").read_text(encoding="utf-8").splitlines() == [
+        "recording,time,label,label_id,score",
+        "a,0.25,snap,0,0.75",
+        "a,3.5,kick,1,0.25",
+    ]
+
+
+UNCERTAIN = Detections(
+    np.array([[1, 2], [3, 5]], np.float32),
+    np.array([0.75, 0.5], np.float32),
+    np.array([0, 1]),
+    ["run", "walk"],
+    segment_std=np.array([[0.5, 0.25], [1, 2]], np.float32),
+    quantiles=np.array([[[0.5, 1.5], [1.75, 2.25]], [[2, 4], [3, 7]]], np.float32),
+    quantile_levels=(0.1, 0.975),
+)
+
+
+def test_uncertain_boundaries(tmp_path: Path) -> None:
+    certain = Detections(np.array([[1, 2]], np.float32), np.array([0.5], np.float32), np.array([0]), ["run"])
+    write_results(tmp_path / "r.json", {"a": UNCERTAIN, "b": certain})
+    read = read_results(tmp_path / "r.json")
+    assert read.segment_std is not None
+    assert read.segment_std.tolist() == [[0.5, 0.25], [1, 2], [0, 0]]  # 0 where the file has none
+    write_results_csv(tmp_path / "r.csv", {"a": UNCERTAIN, "b": certain})
+    assert (tmp_path / "r.csv").read_text(encoding="utf-8").splitlines() == [
+        "recording,start,end,label,label_id,score,start_std,end_std,start_q10,end_q10,start_q97.5,end_q97.5",
+        "a,1.0,2.0,run,0,0.75,0.5,0.25,0.5,1.75,1.5,2.25",
+        "a,3.0,5.0,walk,1,0.5,1.0,2.0,2.0,3.0,4.0,7.0",
+        "b,1.0,2.0,run,0,0.5,,,,,,",
+    ]
+
+
+@pytest.mark.parametrize("part", ["segment_std", "quantiles"])
+def test_no_nan_beside_a_segment(tmp_path: Path, part: str) -> None:
+    broken = replace(UNCERTAIN, **{part: np.full_like(getattr(UNCERTAIN, part), np.nan)})
+    with pytest.raises(EventideError, match="recording a: detections hold NaN"):
+        write_results(tmp_path / "r.json", {"a": broken})
+
+
+POINT = {"time": 3.5, "label": "run", "label_id": 1, "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("label", "records", "kind"),
+    [
+        ("segments", [RECORD], "segments"),
+        ("points", [POINT, {**POINT, "time": 4}], "points"),
+        ("no records", [], None),
+        ("an empty time beside a segment", [{**RECORD, "time": None}], "segments"),
+        ("an empty segment beside a time", [{**POINT, "segment": None}], "points"),
+        ("other keys are passed over", [{**POINT, "frame": 88, "quantiles": "?"}], "points"),
+    ],
+)
+def test_kind(tmp_path: Path, label: str, records: Any, kind: str | None) -> None:
+    (tmp_path / "r.json").write_text(json.dumps({"results": {"a": records}}), encoding="utf-8")
+    assert read_results(tmp_path / "r.json").kind == kind
+
+
+def test_one_file_holds_one_kind(tmp_path: Path) -> None:
+    content = {"results": {"a": [], "b": [POINT, RECORD], "c": [RECORD, POINT]}}
+    (tmp_path / "r.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(EventideError, match="2 problems") as caught:
+        read_results(tmp_path / "r.json")
+    assert 'results["b"][1]: a segment, but results["b"][0] is a point event' in str(caught.value)
+    assert 'results["c"][0]: a segment' in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("label", "records", "label_ids", "labels"),
     [
@@ -76,6 +157,14 @@ def test_classes(tmp_path: Path, label: str, records: Any, label_ids: Any, label
     ("label", "change", "message"),
     [
         ("no segment", {"segment": None}, "segment is missing"),
+        ("both segment and time", {"time": 1.5}, "both segment and time are given"),
+        ("time of text", {"segment": None, "time": "1"}, 'time is "1"'),
+        ("infinite time", {"segment": None, "time": 1e999}, "holds Infinity|a number of seconds"),
+        ("time is true", {"segment": None, "time": True}, "time is true"),
+        ("deviation of one number", {"segment_std": 0.5}, "segment_std is 0.5; of a segment"),
+        ("negative deviation", {"segment_std": [0.5, -1]}, "from 0 in seconds is needed"),
+        ("deviations of text", {"segment_std": ["a", "b"]}, "from 0 in seconds is needed"),
+        ("deviation of a point", {"segment": None, "time": 1.5, "segment_std": [1, 1]}, "of a segment"),
         ("segment of text", {"segment": ["1", "2"]}, "start, end"),
         ("true is no number", {"segment": [True, 2]}, "start, end"),
         ("infinite end", {"segment": [1, 1e999]}, "holds Infinity|start, end"),
@@ -127,7 +216,8 @@ ANY_RECORD = st.fixed_dictionaries(
     {},
     optional={
         "segment": st.lists(st.floats() | st.integers(), max_size=3) | ANY_JSON,
-        "time": st.floats(),
+        "time": st.floats() | ANY_JSON,
+        "segment_std": st.lists(st.floats() | st.integers(), max_size=3) | ANY_JSON,
         "label": st.text(max_size=3) | ANY_JSON,
         "label_id": st.integers(-1, 3) | ANY_JSON,
         "score": st.floats() | ANY_JSON,
@@ -152,6 +242,7 @@ def check_outcome(path: Path) -> None:
         assert len(read.segments) == len(read.scores) == len(read.recording_index)
         assert np.isfinite(read.segments).all()
         assert np.isfinite(read.scores).all()
+        assert read.segment_std is None or (np.isfinite(read.segment_std).all() and (read.segment_std >= 0).all())
     assert message.strip()
     assert message.encode("utf-8")
 
