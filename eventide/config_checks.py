@@ -9,7 +9,7 @@ from math import lcm
 from pathlib import PurePath
 from typing import Any
 
-from eventide.config import BackboneConfig, Config, sum_of
+from eventide.config import BackboneConfig, Config, HeatmapConfig, sum_of
 from eventide.config_schema import fields, section_class
 
 FEATURE_FORMATS = (".npy", ".npz", ".h5", ".hdf5", ".pt", ".safetensors")
@@ -87,11 +87,41 @@ def _dataset(config: Config) -> Iterator[Finding]:
             ("dataset.downsample_rate", "dataset.force_upsampling"),
             f"is {dataset.downsample_rate} but dataset.force_upsampling sets the length; leave one of them out",
         )
+
+
+def _thresholds(config: Config) -> Iterator[Finding]:
     for low, high in pairwise(sorted(config.tiou_thresholds)):
         if low == high:
             yield Finding(("tiou_thresholds",), f"holds {low} twice")
     if wrong := [value for value in config.tiou_thresholds if not 0 < value <= 1]:
         yield Finding(("tiou_thresholds",), f"must be greater than 0 and at most 1, got {wrong[0]}")
+    if any(later <= earlier for earlier, later in pairwise([0, *config.tolerances])):
+        yield Finding(("tolerances",), f"must be rising numbers of seconds, all above 0, got {config.tolerances}")
+
+
+def _architecture(config: Config) -> Iterator[Finding]:
+    """Keys that belong to one architecture, and what that one learns."""
+    model, dataset, kind = config.model, config.dataset, config.model.meta_arch
+    learnt = "points" if kind == "SnapFormer" else "segments"
+    if dataset.events not in (None, learnt):
+        other = "another model.meta_arch" if learnt == "points" else "model.meta_arch: SnapFormer"
+        message = f"is {dataset.events} but model.meta_arch {kind} finds {learnt}; leave it out, or choose {other}"
+        yield Finding(("dataset.events", "model.meta_arch"), message)
+    elif learnt == "segments" and dataset.point_position != "centre":
+        message = f"says where an annotated segment is a point, but model.meta_arch {kind} finds segments; leave it out"
+        yield Finding(("dataset.point_position", "model.meta_arch"), message)
+    usual_weight = HeatmapConfig.model_fields["offset_weight"].default
+    own = {
+        "SnapFormer": {
+            "model.heatmap.width": model.heatmap.width is not None,
+            "model.heatmap.offset_weight": model.heatmap.offset_weight != usual_weight,
+        },
+        "TBTFormer": {"model.reg_max": model.reg_max is not None, "model.dfl_weight": model.dfl_weight is not None},
+    }
+    for owner, keys in own.items():
+        for key in (key for key, given in keys.items() if given and owner != kind):
+            message = f"belongs to model.meta_arch {owner}, not to {kind}; leave it out"
+            yield Finding((key, "model.meta_arch"), message)
 
 
 def _streams(config: Config) -> Iterator[Finding]:
@@ -291,6 +321,8 @@ def _post_processing(config: Config) -> Iterator[Finding]:
 _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _lengths,
     _dataset,
+    _thresholds,
+    _architecture,
     _streams,
     _heads,
     _versions,

@@ -114,6 +114,8 @@ def _words(annotation: Any, plural: bool = False) -> str:
         ordered = sorted(arguments, key=lambda member: member is type(None))
         return " or ".join(_words(member) for member in ordered)
     if origin is Literal:
+        if len(arguments) == 1:
+            return f"the word {arguments[0]}"
         return "one of " + ", ".join(str(choice) for choice in arguments)
     if origin is list:
         return f"{'lists' if plural else 'a list'} of {_words(arguments[0], plural=True)}"

@@ -325,7 +325,7 @@ def test_devices_list_is_read_with_a_notice(tmp_path: Path, devices: Any, device
         ("wrong type of a renamed key", {"model": {"embd_dim": "x"}}, "model.backbone.n_embd: must be a whole number"),
         ("length", {"dataset": {"max_seq_len": 1000}}, "is not divisible by"),
         ("early stop", {"opt": {"early_stop_epochs": 3}}, "opt.early_stop_epochs: not available yet"),
-        ("another architecture", {"model_name": "SnapFormer"}, "SnapFormer is not available yet"),
+        ("unknown architecture", {"model_name": "Snap"}, "model.meta_arch: must be one of LocPointTransformer, Snap"),
         ("no devices", {"devices": []}, "device: must be one of auto"),
     ],
 )

@@ -24,6 +24,7 @@ def config_with(**values: Any) -> Config:
 
 
 V2 = {"model__backbone_type": "convTransformerv2"}
+SNAP, TBT = {"model__meta_arch": "SnapFormer"}, {"model__meta_arch": "TBTFormer"}
 
 CONTRADICTIONS: list[tuple[str, dict[str, Any], str, str]] = [
     (
@@ -50,6 +51,44 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str, str]] = [
     ("threshold twice", {"tiou_thresholds": [0.5, 0.3, 0.5]}, "tiou_thresholds", "holds 0.5 twice"),
     ("threshold above 1", {"tiou_thresholds": [0.5, 5.0]}, "tiou_thresholds", "at most 1, got 5.0"),
     ("threshold 0", {"tiou_thresholds": [0.0]}, "tiou_thresholds", "greater than 0"),
+    ("tolerance 0", {**SNAP, "tolerances": [0.0, 1.0]}, "tolerances", "all above 0, got [0.0, 1.0]"),
+    ("negative tolerance", {**SNAP, "tolerances": [-0.5]}, "tolerances", "all above 0"),
+    ("tolerance twice", {**SNAP, "tolerances": [0.5, 0.5]}, "tolerances", "must be rising numbers of seconds"),
+    ("falling tolerances", {"tolerances": [1.0, 0.5]}, "tolerances", "must be rising numbers of seconds"),
+    (
+        "segments of SnapFormer",
+        {**SNAP, "dataset__events": "segments"},
+        "dataset.events",
+        "is segments but model.meta_arch SnapFormer finds points; leave it out, or choose another model.meta_arch",
+    ),
+    (
+        "points of LocPointTransformer",
+        {"dataset__events": "points", "dataset__point_position": "start"},
+        "dataset.events",
+        "is points but model.meta_arch LocPointTransformer finds segments; leave it out, or choose model.meta_arch: Sn",
+    ),
+    ("points of TBTFormer", {**TBT, "dataset__events": "points"}, "dataset.events", "TBTFormer finds segments"),
+    (
+        "position without points",
+        {"dataset__point_position": "start"},
+        "dataset.point_position",
+        "LocPointTransformer finds segments; leave it out",
+    ),
+    (
+        "width without heatmap",
+        {"model__heatmap__width": 0.5},
+        "model.heatmap.width",
+        "belongs to model.meta_arch SnapFormer, not to LocPointTransformer; leave it out",
+    ),
+    ("widths without heatmap", {**TBT, "model__heatmap__width": {"a": 1.0}}, "model.heatmap.width", "not to TBTFormer"),
+    (
+        "weight without heatmap",
+        {"model__heatmap__offset_weight": 2.0},
+        "model.heatmap.offset_weight",
+        "belongs to model.meta_arch SnapFormer",
+    ),
+    ("bins without TBTFormer", {"model__reg_max": 16}, "model.reg_max", "belongs to model.meta_arch TBTFormer, not to"),
+    ("loss of bins without TBTFormer", {**SNAP, "model__dfl_weight": 0.25}, "model.dfl_weight", "not to SnapFormer"),
     ("streams in, one out", {"dataset__input_dim": [3, 4]}, "model.backbone.n_embd", "input_dim is a list and n_embd"),
     ("one in, streams out", {"model__backbone__n_embd": [8, 8]}, "model.backbone.n_embd", "n_embd is a list and"),
     (
@@ -216,6 +255,10 @@ CONSISTENT: list[tuple[str, dict[str, Any]]] = [
     ("two equal lengths", {"dataset__max_seq_len": 100, "model__backbone__max_len": 100}),
     ("upsampling", {"dataset__force_upsampling": True, "dataset__max_seq_len": 192}),
     ("upsampling to max_len", {"dataset__force_upsampling": True, "model__backbone__max_len": 192}),
+    ("points", {**SNAP, "dataset__events": "points", "dataset__point_position": "end", "tolerances": [0.1, 2.0]}),
+    ("heatmap", {**SNAP, "model__heatmap__width": "duration", "model__heatmap__offset_weight": 0.0}),
+    ("uncertain boundaries", {**TBT, "dataset__events": "segments", "model__reg_max": 8, "model__dfl_weight": 0.0}),
+    ("tolerances of another architecture", {"tolerances": [2.0]}),
     ("whole crop", {"dataset__crop_ratio": (1.0, 1.0)}),
     ("streams", {"dataset__input_dim": [3, 4], "model__backbone__n_embd": [8, 16]}),
     ("no embedding convolution", {"dataset__input_dim": 512, "model__backbone__arch": (0, 2, 5)}),
@@ -272,20 +315,8 @@ def test_keys_of_findings_exist() -> None:
 
 
 UNAVAILABLE: list[tuple[str, Any]] = [
-    ("model__meta_arch", "SnapFormer"),
-    ("model__meta_arch", "TBTFormer"),
-    ("model__reg_max", 16),
-    ("model__dfl_weight", 0.25),
-    ("model__heatmap__width", 0.5),
-    ("model__heatmap__width", {"snap": 0.5}),
-    ("model__heatmap__offset_weight", 2.0),
-    ("dataset__events", "points"),
-    ("dataset__point_position", "start"),
     ("dataset__shards", "s3://bucket/shards"),
     ("train_cfg__auto_microbatch", True),
-    ("train_cfg__cls_loss", "quality_focal"),
-    ("train_cfg__reg_loss", "giou"),
-    ("train_cfg__reg_loss", "eiou"),
     ("train_cfg__strategy", "fsdp"),
     ("train_cfg__async_checkpoints", True),
     ("test_cfg__use_diou_nms", True),
@@ -299,7 +330,6 @@ UNAVAILABLE: list[tuple[str, Any]] = [
     ("test_cfg__std_scale", 1.2),
     ("opt__early_stop_epochs", 3),
     ("opt__scale_learning_rate", True),
-    ("tolerances", [1.0]),
 ]
 
 

@@ -218,7 +218,7 @@ def test_all_problems_are_reported_at_once_with_file_and_line(tmp_path: Path) ->
         tmp_path,
         "base: base.yaml\n"
         "opt:\n  learing_rate: 1\n  schedule_steps: [3]\n"
-        "model:\n  meta_arch: SnapFormer\n  backbone:\n    n_head: 5\n    use_rope: true\n"
+        "train_cfg:\n  async_checkpoints: true\nmodel:\n  backbone:\n    n_head: 5\n    use_rope: true\n"
         "dataset:\n  feat_stride: wide\n  feat_stride: 4\n  num_classes: true\n",
     )
     found = problems_of(path, "seed=-1")
@@ -227,12 +227,12 @@ def test_all_problems_are_reported_at_once_with_file_and_line(tmp_path: Path) ->
         "base.yaml:2: opt.epochs:",
         "c.yaml:3: opt.learing_rate:",
         "c.yaml:4: opt.schedule_steps:",
-        "c.yaml:6: model.meta_arch:",
-        "c.yaml:8: model.backbone.n_head:",
-        "c.yaml:9: model.backbone.use_rope:",
-        "c.yaml:11: dataset.feat_stride:",
+        "c.yaml:6: train_cfg.async_checkpoints:",
+        "c.yaml:9: model.backbone.n_head:",
+        "c.yaml:10: model.backbone.use_rope:",
         "c.yaml:12: dataset.feat_stride:",
-        "c.yaml:13: dataset.num_classes:",
+        "c.yaml:13: dataset.feat_stride:",
+        "c.yaml:14: dataset.num_classes:",
         "--set: seed:",
     ]
 

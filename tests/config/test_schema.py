@@ -90,7 +90,10 @@ def test_one_missing_letter_finds_the_key(key: str) -> None:
         ("dataset.crop_ratio", "two numbers [low, high] or null"),
         ("model.regression_range", "a list of pairs of numbers [low, high] or null"),
         ("model.backbone.arch", "3 whole numbers"),
-        ("model.heatmap.width", "a number or a mapping of labels to numbers or null"),
+        (
+            "model.heatmap.width",
+            "a number, greater than 0 or a mapping of labels to numbers, greater than 0 or the word duration or null",
+        ),
         ("test_cfg.nms_method", "one of soft, hard, none"),
         ("test_cfg.chunk", "a section of keys or null"),
         ("tiou_thresholds", "a list of numbers, not empty"),

@@ -165,9 +165,9 @@ CASES: list[ErrorCase] = [
     ),
     case(
         "not available yet",
-        "chose an architecture that does not exist yet",
-        "model: {meta_arch: SnapFormer}",
-        r"SnapFormer is not available yet",
+        "set a key whose part does not exist yet",
+        "train_cfg: {async_checkpoints: true}",
+        r"async_checkpoints: not available yet; leave this key out",
     ),
     case(
         "steps of a cosine",
