@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from eventide.config import Config
 from eventide.layers.canvas import CanvasRule
-from eventide.layers.joined import join_levels
+from eventide.layers.joined import JoinedLevels, join_levels
 from eventide.models.backbones import PyramidBackbone
-from eventide.models.heads import ClassHead, HeadShape, OffsetHead
+from eventide.models.heads import ClassHead, OffsetHead
 from eventide.models.necks import IdentityNeck, PyramidNeck
-from eventide.models.parts import backbone_width, build_backbone, build_canvas_rule, build_neck
+from eventide.models.parts import (
+    build_backbone,
+    build_canvas_rule,
+    build_class_head,
+    build_neck,
+    head_shape,
+    level_strides,
+)
 from eventide.models.registry import Architecture, register
 from eventide.ops.assign import assign_targets
-from eventide.ops.decode import decode_level
-from eventide.ops.losses import diou_loss, sigmoid_focal_loss
+from eventide.ops.decode import LevelCandidates, decode_level
+from eventide.ops.losses import BOUNDARY_LOSSES, CLASS_LOSSES, segment_iou
 from eventide.ops.points import pyramid_points
 from eventide.types import Candidates, PyramidOutput
 
@@ -27,11 +35,11 @@ class Detector(nn.Module):
 
     def __init__(
         self,
+        *,
         backbone: PyramidBackbone,
         neck: IdentityNeck | PyramidNeck,
         cls_head: ClassHead,
-        reg_head: OffsetHead,
-        *,
+        reg_head: nn.Module,
         start_level: int,
         head_reach: int,
         rule: CanvasRule,
@@ -52,23 +60,25 @@ class Detector(nn.Module):
         levels = self.neck(levels[self.start_level :], canvases)
         joined = join_levels(levels, canvases, self.head_reach)
         del levels
-        logits, offsets = self.cls_head(joined), self.reg_head(joined)
-        return self._cut(logits, offsets, mask, features, length)
-
-    def _cut(
-        self, logits: list[Tensor], offsets: list[Tensor], mask: Tensor | None, features: Tensor, length: int
-    ) -> PyramidOutput:
-        """Leaves out what was computed beyond the input only to get its last positions right."""
-        strides = [self.backbone.stride**level for level in range(self.start_level, self.start_level + len(logits))]
+        output = self.read_heads(joined)
         if mask is None:
             mask = features.new_ones((features.shape[0], length), dtype=torch.bool)
-        masks = [mask[:, ::stride] for stride in strides]
-        lengths = [level.shape[1] for level in masks]
-        return PyramidOutput(
-            [x[:, :n] for x, n in zip(logits, lengths, strict=True)],
-            [x[:, :n] for x, n in zip(offsets, lengths, strict=True)],
-            masks,
-        )
+        return self._cut(output, mask)
+
+    def read_heads(self, joined: JoinedLevels) -> PyramidOutput:
+        """Raw outputs of all levels, without masks."""
+        return PyramidOutput(self.cls_head(joined), self.reg_head(joined), [])
+
+    def _cut(self, output: PyramidOutput, mask: Tensor) -> PyramidOutput:
+        """Leaves out what was computed beyond the input only to get its last positions right; adds the masks."""
+        levels = range(self.start_level, self.start_level + len(output.logits))
+        masks = [mask[:, :: self.backbone.stride**level] for level in levels]
+
+        def cut(parts: list[Tensor]) -> list[Tensor]:
+            return [x[:, : level.shape[1]] for x, level in zip(parts, masks, strict=True)]
+
+        distributions = None if output.distributions is None else cut(output.distributions)
+        return PyramidOutput(cut(output.logits), cut(output.offsets), masks, distributions, output.spans)
 
 
 class Criterion(nn.Module):
@@ -89,11 +99,14 @@ class Criterion(nn.Module):
         loss_weight: float,
         initial_normalizer: float,
         normalizer_momentum: float,
+        class_loss: str = "focal",
+        boundary_loss: str = "diou",
     ):
         super().__init__()
         self.num_classes, self.strides, self.regression_range = num_classes, list(strides), list(regression_range)
         self.center_radius, self.label_smoothing, self.loss_weight = center_radius, label_smoothing, loss_weight
         self.momentum = normalizer_momentum
+        self.class_loss_kind, self.overlap_loss = CLASS_LOSSES[class_loss], BOUNDARY_LOSSES[boundary_loss]
         self.register_buffer("loss_normalizer", torch.tensor(float(initial_normalizer)))
 
     def forward(self, output: PyramidOutput, segments: Tensor, label_ids: Tensor) -> dict[str, Tensor]:
@@ -110,8 +123,9 @@ class Criterion(nn.Module):
         count = positive.sum()
         if self.training:
             self._move_normalizer(count)
-        cls_loss = self._class_loss(torch.cat(output.logits, dim=1), class_targets, valid) / self.loss_normalizer
-        reg_loss = self._boundary_loss(torch.cat(output.offsets, dim=1), distances, positive) / self.loss_normalizer
+        class_targets = self.soften(class_targets, output, distances, positive)
+        cls_loss = self.class_loss(output, class_targets, valid) / self.loss_normalizer
+        reg_loss = self.boundary_loss(output, distances, positive) / self.loss_normalizer
         weight = self.loss_weight if self.loss_weight > 0 else cls_loss.detach() / reg_loss.detach().clamp(min=0.01)
         return {
             "cls_loss": cls_loss,
@@ -125,16 +139,33 @@ class Criterion(nn.Module):
         current = count.clamp(min=1).to(self.loss_normalizer.dtype)
         self.loss_normalizer.mul_(self.momentum).add_(current, alpha=1 - self.momentum)
 
-    def _class_loss(self, logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    def soften(self, targets: Tensor, output: PyramidOutput, distances: Tensor, positive: Tensor) -> Tensor:
+        """Class targets (B, F, classes) in {0, 1} to those of the loss: smoothed, or in place of 1 how well the
+        predicted segment of the point fits, its IoU with the true one.
+        """
+        if self.class_loss_kind.of_quality:
+            with torch.no_grad():
+                return targets * segment_iou(*self._where_positive(output, distances, positive)).unsqueeze(-1)
         if self.label_smoothing > 0:
-            targets = targets * (1 - self.label_smoothing) + self.label_smoothing / (self.num_classes + 1)
-        return (sigmoid_focal_loss(logits, targets) * valid.unsqueeze(-1)).sum()
+            return targets * (1 - self.label_smoothing) + self.label_smoothing / (self.num_classes + 1)
+        return targets
 
-    def _boundary_loss(self, offsets: Tensor, distances: Tensor, positive: Tensor) -> Tensor:
-        # Where no event is learned the distances may be anything; zeros keep the loss finite before it is masked out.
+    def class_loss(self, output: PyramidOutput, targets: Tensor, valid: Tensor) -> Tensor:
+        """Sum over the valid points (B, F) bool; `targets` (B, F, classes) between 0 and 1."""
+        loss = self.class_loss_kind.function(torch.cat(output.logits, dim=1), targets)
+        return (loss * valid.unsqueeze(-1)).sum()
+
+    def boundary_loss(self, output: PyramidOutput, distances: Tensor, positive: Tensor) -> Tensor:
+        """Sum over the positive points (B, F) bool; `distances` (B, F, 2) in strides, anything at other points."""
+        return (self.overlap_loss(*self._where_positive(output, distances, positive)) * positive).sum()
+
+    @staticmethod
+    def _where_positive(output: PyramidOutput, distances: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted and true distances (B, F, 2). Where no event is learned they may be anything; ones keep what is
+        made of them finite before it is masked out.
+        """
         kept = positive.unsqueeze(-1)
-        loss = diou_loss(torch.where(kept, offsets, 1.0), torch.where(kept, distances, 1.0))
-        return (loss * positive).sum()
+        return torch.where(kept, torch.cat(output.offsets, dim=1), 1.0), torch.where(kept, distances, 1.0)
 
 
 class Decoder:
@@ -152,68 +183,72 @@ class Decoder:
         return [self._decode(output, index) for index in range(output.logits[0].shape[0])]
 
     def _decode(self, output: PyramidOutput, index: int) -> Candidates:
-        levels = [
-            decode_level(
-                logits[index],
-                offsets[index],
-                mask[index],
-                stride,
-                min_score=self.min_score,
-                topk=self.topk,
-                min_length=self.min_length,
-                temperature=self.temperature,
-            )
-            for logits, offsets, mask, stride in zip(
-                output.logits, output.offsets, output.masks, self.strides, strict=True
-            )
-        ]
-        segments, scores, label_ids = (torch.cat(parts).cpu().numpy() for parts in zip(*levels, strict=True))
-        return Candidates(segments, scores, label_ids)
+        levels = [self.level_candidates(output, index, level) for level in range(len(self.strides))]
+        return Candidates(*(torch.cat(parts).cpu().numpy() for parts in zip(*levels, strict=True)))
+
+    def level_candidates(self, output: PyramidOutput, index: int, level: int) -> tuple[Tensor, ...]:
+        """The first fields of `Candidates`, of one level of sequence `index`."""
+        return self.decode_level(output, index, level)[:3]
+
+    def decode_level(self, output: PyramidOutput, index: int, level: int) -> LevelCandidates:
+        """Candidates of one level of sequence `index` of the batch."""
+        return decode_level(
+            output.logits[level][index],
+            output.offsets[level][index],
+            output.masks[level][index],
+            self.strides[level],
+            min_score=self.min_score,
+            topk=self.topk,
+            min_length=self.min_length,
+            temperature=self.temperature,
+        )
 
 
 @register("LocPointTransformer")
 def build(config: Config) -> Architecture:
     """Detector, criterion and decoder of a resolved configuration."""
-    model, train, test = config.model, config.train_cfg, config.test_cfg
-    levels = len(model.regression_range or ())
-    strides = [model.backbone.scale_factor ** (model.fpn_start_level + level) for level in range(levels)]
-    detector = _detector(config, levels)
-    criterion = Criterion(
-        num_classes=config.dataset.num_classes,
-        strides=strides,
-        regression_range=model.regression_range or (),
-        center_radius=train.center_sample_radius if train.center_sample == "radius" else None,
-        label_smoothing=train.label_smoothing,
-        loss_weight=train.loss_weight,
-        initial_normalizer=train.init_loss_norm,
-        normalizer_momentum=train.loss_norm_momentum,
-    )
-    decoder = Decoder(
-        strides=strides,
-        min_score=test.pre_nms_thresh,
-        topk=test.pre_nms_topk,
-        min_length=test.duration_thresh,
-        temperature=test.score_temperature or 1.0,
-    )
+    strides = level_strides(config)
+    detector = Detector(**detector_parts(config), reg_head=OffsetHead(head_shape(config), len(strides)))
+    criterion, decoder = Criterion(**criterion_settings(config)), Decoder(**decoder_settings(config))
     return Architecture(detector, criterion, decoder, strides)
 
 
-def _detector(config: Config, levels: int) -> Detector:
-    model, train = config.model, config.train_cfg
-    fpn_dim, head_dim = model.fpn_dim or backbone_width(config), model.head_dim or backbone_width(config)
-    shape = HeadShape(fpn_dim, head_dim, model.head_kernel_size, model.head_num_layers, model.head_with_ln)
-    cls_head = ClassHead(
-        shape,
-        config.dataset.num_classes,
-        prior_probability=train.cls_prior_prob,
-        empty_classes=train.head_empty_cls,
-    )
-    return Detector(
-        build_backbone(config),
-        build_neck(config, levels),
-        cls_head,
-        OffsetHead(shape, levels),
-        start_level=model.fpn_start_level,
-        head_reach=model.head_kernel_size // 2,
-        rule=build_canvas_rule(config),
-    )
+def detector_parts(config: Config) -> dict[str, Any]:
+    """What a detector is made of, all but its head of boundaries."""
+    return {
+        "backbone": build_backbone(config),
+        "neck": build_neck(config, len(level_strides(config))),
+        "cls_head": build_class_head(config),
+        "start_level": config.model.fpn_start_level,
+        "head_reach": config.model.head_kernel_size // 2,
+        "rule": build_canvas_rule(config),
+    }
+
+
+def criterion_settings(config: Config) -> dict[str, Any]:
+    """Arguments of a criterion."""
+    train = config.train_cfg
+    return {
+        "num_classes": config.dataset.num_classes,
+        "strides": level_strides(config),
+        "regression_range": config.model.regression_range or (),
+        "center_radius": train.center_sample_radius if train.center_sample == "radius" else None,
+        "label_smoothing": train.label_smoothing,
+        "loss_weight": train.loss_weight,
+        "initial_normalizer": train.init_loss_norm,
+        "normalizer_momentum": train.loss_norm_momentum,
+        "class_loss": train.cls_loss,
+        "boundary_loss": train.reg_loss,
+    }
+
+
+def decoder_settings(config: Config) -> dict[str, Any]:
+    """Arguments of a decoder."""
+    test = config.test_cfg
+    return {
+        "strides": level_strides(config),
+        "min_score": test.pre_nms_thresh,
+        "topk": test.pre_nms_topk,
+        "min_length": test.duration_thresh,
+        "temperature": test.score_temperature or 1.0,
+    }

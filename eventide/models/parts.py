@@ -6,6 +6,7 @@ from eventide.config import Config
 from eventide.layers.blocks import BlockStyle
 from eventide.layers.canvas import CanvasRule
 from eventide.models.backbones import Embedding, PyramidBackbone, conv_backbone, transformer_backbone
+from eventide.models.heads import ClassHead, HeadShape
 from eventide.models.necks import CrossScaleNeck, IdentityNeck, PyramidNeck
 
 
@@ -59,6 +60,26 @@ def build_neck(config: Config, levels: int) -> IdentityNeck | PyramidNeck:
         return IdentityNeck(levels, model.fpn_dim or width, model.fpn_with_ln)
     kind = CrossScaleNeck if model.fpn_type == "cs_fpn" else PyramidNeck
     return kind(levels, width, model.fpn_dim or width, model.fpn_with_ln, model.backbone.scale_factor)
+
+
+def head_shape(config: Config) -> HeadShape:
+    """Sizes of the heads."""
+    model, width = config.model, backbone_width(config)
+    inputs, channels = model.fpn_dim or width, model.head_dim or width
+    return HeadShape(inputs, channels, model.head_kernel_size, model.head_num_layers, model.head_with_ln)
+
+
+def build_class_head(config: Config) -> ClassHead:
+    """The head of class logits, its first scores as `train_cfg` says."""
+    train = config.train_cfg
+    prior, empty = train.cls_prior_prob, train.head_empty_cls
+    return ClassHead(head_shape(config), config.dataset.num_classes, prior_probability=prior, empty_classes=empty)
+
+
+def level_strides(config: Config) -> list[int]:
+    """Strides of the pyramid levels that the neck and the heads read, in grid steps."""
+    first, last = config.model.fpn_start_level, config.model.backbone.arch[2]
+    return [config.model.backbone.scale_factor**level for level in range(first, last + 1)]
 
 
 def build_canvas_rule(config: Config) -> CanvasRule:

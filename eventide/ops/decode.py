@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+
+class LevelCandidates(NamedTuple):
+    """N candidates of one level, by falling score."""
+
+    segments: Tensor  # (N, 2) float32, grid positions
+    scores: Tensor  # (N,) float32
+    label_ids: Tensor  # (N,) int64
+    point: Tensor  # (N,) int64, the position of the level that each comes from
 
 
 def class_scores(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -22,12 +33,11 @@ def decode_level(
     topk: int,
     min_length: float,
     temperature: float = 1.0,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> LevelCandidates:
     """Candidates of one level of one recording.
 
     `logits` (T, classes), `offsets` (T, 2) in strides, `mask` (T,) bool. Scores are `class_scores`; keeps those above
-    `min_score`, the best `topk` of them, and of these the segments longer than `min_length` grid units. Returns
-    segments (N, 2) on the grid, scores (N,), class ids (N,) int64, by falling score.
+    `min_score`, the best `topk` of them, and of these the segments longer than `min_length` grid units.
     """
     classes = logits.shape[-1]
     scores = (class_scores(logits, temperature) * mask.unsqueeze(-1)).flatten()
@@ -40,4 +50,6 @@ def decode_level(
     position = (point * stride).to(distance.dtype)
     segments = torch.stack((position - distance[:, 0], position + distance[:, 1]), dim=-1)
     long_enough = segments[:, 1] - segments[:, 0] > min_length
-    return segments[long_enough], scores[long_enough], (kept % classes)[long_enough]
+    return LevelCandidates(
+        segments[long_enough], scores[long_enough], (kept % classes)[long_enough], point[long_enough]
+    )

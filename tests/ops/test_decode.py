@@ -106,7 +106,7 @@ def test_temperature_changes_scores_before_the_threshold_and_no_order() -> None:
         t: decode_level(logits, offsets, mask, 1, min_score=0.1, topk=10, min_length=0.0, temperature=t)
         for t in (0.5, 1.0, 4.0)
     }
-    assert {t: classes.tolist() for t, (_, _, classes) in found.items()} == {
+    assert {t: classes.tolist() for t, (_, _, classes, _) in found.items()} == {
         0.5: [1, 0, 1], 1.0: [1, 0, 1], 4.0: [1, 0, 1, 0],
     }  # fmt: skip
     assert found[4.0][1].tolist() == pytest.approx([1 / (1 + torch.e ** (-x / 4)) for x in (3, 2, -1, -4)])
