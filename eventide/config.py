@@ -36,6 +36,8 @@ Blocks = Annotated[int, Field(ge=0, le=64)]
 PyramidBlocks = Annotated[int, Field(ge=0, le=12)]
 AsList = Field(strict=False)  # a tuple that a file writes as a list
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Pair = Annotated[tuple[float, float], AsList]
 
 
@@ -256,8 +258,13 @@ class TrainConfig(Section):
         3, ge=1, description="Training checkpoints kept, the newest; the best model is extra."
     )
     accum_steps: int = Field(1, ge=1, description="Batches whose gradients are added up for one optimiser step.")
-    cls_loss: Literal["focal", "quality_focal"] = choice("focal", "Class loss.", "focal")
-    reg_loss: Literal["diou", "giou", "eiou"] = choice("diou", "Boundary loss.", "diou")
+    cls_loss: Literal["focal", "quality_focal"] = Field(
+        "focal",
+        description="Class loss. quality_focal teaches as score how well the boundaries fit, in place of 1.",
+    )
+    reg_loss: Literal["diou", "giou", "eiou"] = Field(
+        "diou", description="Boundary loss: overlap (giou), also distance of centres (diou), also lengths (eiou)."
+    )
     compile: bool = Field(False, description="Train through torch.compile, one graph per padded length; needs g++.")
     auto_microbatch: bool = later(False, "When memory runs out, halve the batch, double accum_steps and go on.")
     strategy: Literal["auto", "ddp", "fsdp"] = later(
@@ -306,17 +313,45 @@ class TestConfig(Section):
     ext_score_topk: int = Field(2, ge=1, description="Classes taken from the external scores, the best.")
     chunk: ChunkConfig | None = Field(None, description="Overlapping windows for long recordings; null: one pass.")
     batch_size: int = Field(1, ge=1, description="Recordings per forward pass; changes speed and memory, no result.")
-    use_diou_nms: bool = later(False, "Suppress by DIoU, which also counts the distance of centres.")
-    score_temperature: float | None = later(None, "Divides class logits before the sigmoid; null: 1.", gt=0)
-    class_sigma: dict[str, float] | None = later(None, "nms_sigma per label; labels left out use nms_sigma.")
-    class_threshold: dict[str, float] | None = later(None, "Lowest score per label at the operating point.")
-    min_gap: float | dict[str, float] | None = later(None, "Seconds between events of a class, one or per label.")
-    max_overlap: float | dict[str, float] | None = later(
-        None, "Largest tIoU of two events of a class, one or per label."
+    use_diou_nms: bool = Field(
+        False, description="Take the distance of centres off the overlap (DIoU): neighbours are suppressed less."
     )
-    duration_limits: dict[str, list[float]] | None = later(None, "Shortest and longest event in seconds per label.")
-    quantiles: list[float] | None = later(None, "TBTFormer: quantiles of each boundary to report, e.g. [0.1, 0.9].")
-    std_scale: float | None = later(None, "TBTFormer: factor on the boundary standard deviation; null: 1.", gt=0)
+    score_temperature: float | None = Field(
+        None,
+        gt=0,
+        description="Divides class logits before the sigmoid; `eventide calibrate` finds the value at which scores can "
+        "be read as probabilities. null: 1.",
+    )
+    class_sigma: dict[str, Positive] | None = Field(
+        None, description="nms_sigma per label (soft only); labels left out use nms_sigma."
+    )
+    class_threshold: dict[str, Share] | None = Field(
+        None,
+        description="Lowest score per label at the operating point, the only place where it acts; labels left out use "
+        "min_score. `eventide calibrate` finds the thresholds of the best F1.",
+    )
+    min_gap: NotNegative | dict[str, NotNegative] | None = Field(
+        None,
+        description="Least seconds from the end of an event to the start of the next of its class, one or per label; "
+        "nearer to a better one is dropped. 0: events of a class do not overlap. null: no rule.",
+    )
+    max_overlap: Share | dict[str, Share] | None = Field(
+        None,
+        description="Largest tIoU of two events of a class, one or per label; more with a better one is dropped. "
+        "null: no rule.",
+    )
+    duration_limits: Pair | dict[str, Pair] | None = Field(
+        None, description="Shortest and longest event in seconds, one pair or per label; others are dropped."
+    )
+    quantiles: list[float] | None = Field(
+        None, description="TBTFormer: quantiles of each boundary to report, rising, e.g. [0.1, 0.9]."
+    )
+    std_scale: float | None = Field(
+        None,
+        gt=0,
+        description="TBTFormer: factor on the standard deviation of boundaries and on the distance of quantiles from "
+        "the boundary; `eventide calibrate` finds it. null: 1.",
+    )
 
 
 class OptimConfig(Section):

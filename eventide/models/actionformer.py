@@ -216,9 +216,9 @@ def build(config: Config) -> Architecture:
 def detector_parts(config: Config) -> dict[str, Any]:
     """What a detector is made of, all but its head of boundaries."""
     return {
+        "cls_head": build_class_head(config),  # first, as ever, so that a seed keeps its first weights
         "backbone": build_backbone(config),
         "neck": build_neck(config, len(level_strides(config))),
-        "cls_head": build_class_head(config),
         "start_level": config.model.fpn_start_level,
         "head_reach": config.model.head_kernel_size // 2,
         "rule": build_canvas_rule(config),
