@@ -116,7 +116,12 @@ def _architecture(config: Config) -> Iterator[Finding]:
             "model.heatmap.width": model.heatmap.width is not None,
             "model.heatmap.offset_weight": model.heatmap.offset_weight != usual_weight,
         },
-        "TBTFormer": {"model.reg_max": model.reg_max is not None, "model.dfl_weight": model.dfl_weight is not None},
+        "TBTFormer": {
+            "model.reg_max": model.reg_max is not None,
+            "model.dfl_weight": model.dfl_weight is not None,
+            "test_cfg.quantiles": config.test_cfg.quantiles is not None,
+            "test_cfg.std_scale": config.test_cfg.std_scale is not None,
+        },
     }
     for owner, keys in own.items():
         for key in (key for key, given in keys.items() if given and owner != kind):
@@ -316,6 +321,37 @@ def _post_processing(config: Config) -> Iterator[Finding]:
     if test.chunk is not None and test.chunk.overlap >= test.chunk.length:
         message = f"{test.chunk.overlap} must be less than test_cfg.chunk.length ({test.chunk.length})"
         yield Finding(("test_cfg.chunk.overlap", "test_cfg.chunk.length"), message)
+    if (levels := test.quantiles) is not None and not (
+        levels and all(low < high for low, high in pairwise([0.0, *levels, 1.0]))
+    ):
+        yield Finding(("test_cfg.quantiles",), f"must be rising numbers between 0 and 1, got {levels}")
+
+
+def _suppression(config: Config) -> Iterator[Finding]:
+    """Suppression and rules: what leaves the other without effect, limits upside down."""
+    test, name = config.test_cfg, "test_cfg."
+    if config.model.meta_arch == "SnapFormer":
+        for key in ("use_diou_nms", "class_sigma", "max_overlap", "duration_limits"):
+            if getattr(test, key):
+                message = "is for segments, and point events have no length; use test_cfg.min_gap to keep them apart"
+                yield Finding((name + key, "model.meta_arch"), message)
+    if test.class_sigma is not None and not test.multiclass_nms:
+        message = "is for suppression within each class, but test_cfg.multiclass_nms is false; leave one of them out"
+        yield Finding((name + "class_sigma", name + "multiclass_nms"), message)
+    elif test.class_sigma is not None and test.ext_score_file is not None:
+        message = "acts before test_cfg.ext_score_file gives the classes; use test_cfg.nms_sigma"
+        yield Finding((name + "class_sigma", name + "ext_score_file"), message)
+    elif test.class_sigma is not None and test.nms_method != "soft":
+        message = f"has no effect with nms_method {test.nms_method}"
+        yield Finding((name + "class_sigma", name + "nms_method"), message, warning=True)
+    if test.use_diou_nms and test.nms_method == "none":
+        yield Finding((name + "use_diou_nms", name + "nms_method"), "has no effect with nms_method none", warning=True)
+    limits = test.duration_limits
+    for label, (low, high) in limits.items() if isinstance(limits, dict) else [("", limits or (0.0, 0.0))]:
+        if not 0 <= low <= high:
+            where = f" of {label}" if label else ""
+            message = f"must be [shortest, longest] with 0 <= shortest <= longest, got [{low:g}, {high:g}]{where}"
+            yield Finding((name + "duration_limits",), message)
 
 
 _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
@@ -334,4 +370,5 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _batches,
     _schedule,
     _post_processing,
+    _suppression,
 )

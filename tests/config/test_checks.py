@@ -24,7 +24,6 @@ def config_with(**values: Any) -> Config:
 
 
 V2 = {"model__backbone_type": "convTransformerv2"}
-TBT = {"model__meta_arch": "TBTFormer"}
 SNAP, TBT = {"model__meta_arch": "SnapFormer"}, {"model__meta_arch": "TBTFormer"}
 
 CONTRADICTIONS: list[tuple[str, dict[str, Any], str, str]] = [
@@ -231,51 +230,6 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str, str]] = [
         "test_cfg.chunk.overlap",
         "must be less than test_cfg.chunk.length (8)",
     ),
-    (
-        "width of a class, across classes",
-        {"test_cfg__class_sigma": {"a": 0.5}, "test_cfg__multiclass_nms": False},
-        "test_cfg.class_sigma",
-        "test_cfg.multiclass_nms is false",
-    ),
-    (
-        "width of a class before classes",
-        {"test_cfg__class_sigma": {"a": 0.5}, "test_cfg__ext_score_file": "a.json"},
-        "test_cfg.class_sigma",
-        "before test_cfg.ext_score_file gives the classes",
-    ),
-    *(
-        (f"{key} of points", {"model__meta_arch": "SnapFormer", f"test_cfg__{key}": value}, f"test_cfg.{key}", "is for")
-        for key, value in {
-            "use_diou_nms": True,
-            "class_sigma": {"a": 1.0},
-            "max_overlap": 0.5,
-            "duration_limits": (0.0, 1.0),
-        }.items()
-    ),
-    ("limits upside down", {"test_cfg__duration_limits": (2.0, 1.0)}, "test_cfg.duration_limits", "got [2, 1]"),
-    (
-        "limits of a class below 0",
-        {"test_cfg__duration_limits": {"a": (0.0, 1.0), "b": (-1.0, 1.0)}},
-        "test_cfg.duration_limits",
-        "got [-1, 1] of b",
-    ),
-    *(
-        (f"quantiles {label}", {**TBT, "test_cfg__quantiles": levels}, "test_cfg.quantiles", "rising numbers")
-        for label, levels in {
-            "falling": [0.9, 0.1],
-            "equal": [0.5, 0.5],
-            "of 0": [0.0, 0.5],
-            "of 1": [0.5, 1.0],
-            "of nothing": [],
-        }.items()
-    ),
-    ("quantiles of segments", {"test_cfg__quantiles": [0.5]}, "test_cfg.quantiles", "belongs to model.meta_arch TBT"),
-    (
-        "scale of points",
-        {"model__meta_arch": "SnapFormer", "test_cfg__std_scale": 2.0},
-        "test_cfg.std_scale",
-        "belongs to model.meta_arch TBTFormer, not to SnapFormer",
-    ),
 ]
 
 WARNINGS: list[tuple[str, dict[str, Any], str, str]] = [
@@ -291,18 +245,6 @@ WARNINGS: list[tuple[str, dict[str, Any], str, str]] = [
         {"model__backbone__arch": (2, 2, 1), "model__regression_range": [(0, 4), (6, 10000)]},
         "model.regression_range",
         "leaves out distances from 4 to 6",
-    ),
-    (
-        "width of a class without soft suppression",
-        {"test_cfg__class_sigma": {"a": 0.5}, "test_cfg__nms_method": "hard"},
-        "test_cfg.class_sigma",
-        "no effect with nms_method hard",
-    ),
-    (
-        "distance of centres without suppression",
-        {"test_cfg__use_diou_nms": True, "test_cfg__nms_method": "none"},
-        "test_cfg.use_diou_nms",
-        "no effect",
     ),
 ]
 
@@ -341,23 +283,6 @@ CONSISTENT: list[tuple[str, dict[str, Any]]] = [
     ("no warm-up", {"opt__warmup": False, "opt__warmup_epochs": 0}),
     ("a few lengths", {"loader__batching": "bucketed", "loader__num_lengths": 8}),
     ("one empty class", {"dataset__num_classes": 2, "train_cfg__head_empty_cls": [1]}),
-    (
-        "rules of all classes",
-        {"test_cfg__min_gap": 0.0, "test_cfg__max_overlap": 0.5, "test_cfg__duration_limits": (1.0, 1.0)},
-    ),
-    (
-        "rules of each class",
-        {
-            "test_cfg__min_gap": {"a": 1.0},
-            "test_cfg__max_overlap": {"a": 0.0},
-            "test_cfg__duration_limits": {"a": (0.0, 1.0)},
-            "test_cfg__class_sigma": {"a": 0.5},
-            "test_cfg__class_threshold": {"a": 0.0, "b": 1.0},
-        },
-    ),
-    ("points apart", {"model__meta_arch": "SnapFormer", "test_cfg__min_gap": 0.5}),
-    ("uncertain boundaries", {**TBT, "test_cfg__quantiles": [0.1, 0.5, 0.9], "test_cfg__std_scale": 1.2}),
-    ("temperature", {"test_cfg__score_temperature": 0.5, "test_cfg__use_diou_nms": True}),
 ]
 
 
