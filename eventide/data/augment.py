@@ -6,6 +6,7 @@ from the length of a recording alone, so that only its feature vectors need to b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -61,14 +62,42 @@ def choose_window(
     that far beyond their position. After `max_trials` windows without an event the last one is taken; without
     events, the first.
     """
+
+    def kept(starts: np.ndarray) -> np.ndarray:
+        return kept_shares(segments, starts, size, offset) >= np.float32(trunc_thresh)
+
+    return _choose(length, size, kept if len(segments) else None, rng, max_trials)
+
+
+def choose_window_of_points(
+    length: int, size: int, times: np.ndarray, *, rng: np.random.Generator, max_trials: int = MAX_TRIALS
+) -> Window:
+    """A random window of `size` of `length` feature vectors that holds some of the point events at `times` (G,), grid
+    positions. Where there is none to hold, or none was found, as `choose_window`.
+    """
+
+    def kept(starts: np.ndarray) -> np.ndarray:
+        return points_in_windows(times, starts, size, length)
+
+    return _choose(length, size, kept if len(times) else None, rng, max_trials)
+
+
+def _choose(
+    length: int,
+    size: int,
+    kept: Callable[[np.ndarray], np.ndarray] | None,
+    rng: np.random.Generator,
+    max_trials: int,
+) -> Window:
+    """The first of random windows for which `kept`, (W,) starts to (W, G) bool, has an event; None: any window."""
     if size >= length:
         return Window(0, length)
-    starts = rng.integers(0, length - size + 1, size=max_trials if len(segments) else 1)
+    starts = rng.integers(0, length - size + 1, size=max_trials if kept else 1)
     chosen = starts[-1]
-    if len(segments):
-        kept = (kept_shares(segments, starts, size, offset) >= np.float32(trunc_thresh)).any(axis=1)
-        if kept.any():
-            chosen = starts[np.argmax(kept)]
+    if kept:
+        good = kept(starts).any(axis=1)
+        if good.any():
+            chosen = starts[np.argmax(good)]
     return Window(int(chosen), int(chosen) + size)
 
 
@@ -93,6 +122,29 @@ def cut_to_window(
     left, right = _clipped(segments, starts[0], size, offset)
     clipped = np.stack((left[keep], right[keep]), axis=1) - np.float32(window.start)
     return clipped.astype(np.float32, copy=False), label_ids[keep]
+
+
+def points_in_windows(times: np.ndarray, starts: np.ndarray, size: int, length: int) -> np.ndarray:
+    """Whether the feature vector nearest to each point event is inside each window of `size` vectors: (W, G) bool.
+
+    `times` (G,) are grid positions, `starts` (W,). An event beyond the first or last of the `length` vectors of the
+    recording belongs to that one; one half-way between two belongs to both.
+    """
+    inside = np.clip(times, 0, length - 1)
+    first = np.asarray(starts)[:, None]
+    return (inside >= first - 0.5) & (inside <= first + size - 0.5)
+
+
+def cut_points_to_window(
+    ranges: np.ndarray, label_ids: np.ndarray, window: Window, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The point events in a window of a recording of `length` vectors, on the window's own grid, float32.
+
+    `ranges` (G, 2) are grid positions around each event's time, never clipped, so that their middle stays the time.
+    """
+    starts, size = np.array([window.start]), window.stop - window.start
+    keep = points_in_windows(ranges.mean(axis=1), starts, size, length)[0]
+    return (ranges[keep] - window.start).astype(np.float32), label_ids[keep]
 
 
 def _clipped(segments: np.ndarray, starts: np.ndarray, size: int, offset: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Recordings as samples for a segment model: features on their grid, events on the same grid."""
+"""Recordings as samples: features on their grid, events (segments or points) on the same grid."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from eventide.config import DEFAULT_MAX_SEQ_LEN, Config, DatasetConfig
 from eventide.data import augment
 from eventide.data.annotations import AnnotationSet, load_annotations, split
 from eventide.data.features import FeatureStore
+from eventide.data.points import kind_findings, target_ranges, width_problem, without_points
 from eventide.ops.problems import name_some, raise_problems
 from eventide.ops.segments import unique_segments
 from eventide.ops.timeline import seconds_to_grid
@@ -24,8 +25,12 @@ class EventDataset:
     evaluation it is the whole recording. `recordings` are as annotated (seconds, label ids of the file); `labels`
     are the names of the model's classes; `warnings` are worth printing once.
 
+    Where `dataset.events` is points, the events of a sample are point events, each as the segment from its time less
+    the width of its target to its time plus that width.
+
     Raises:
-        EventideError: annotations or features are missing or unfit; one message lists all problems.
+        EventideError: annotations or features are missing or unfit, or all events are of the other kind in training;
+            one message lists all problems.
     """
 
     def __init__(
@@ -35,6 +40,8 @@ class EventDataset:
         self.settings: DatasetConfig = config.dataset
         self.seed = config.seed
         self.training = training
+        self.points = config.dataset.events == "points"
+        self._width = config.model.heatmap.width
         if self.fixed_length and self.settings.downsample_rate > 1:
             raise UsageError("dataset.downsample_rate: must be 1 where recordings are resized to a fixed length")
         annotations = annotations or load_annotations(self.settings.json_file)
@@ -43,7 +50,9 @@ class EventDataset:
         self.labels = class_labels(self.settings, annotations, keep_all=fused)
         self.store = feature_store(self.settings)
         self.warnings: list[str] = []
+        self._known_labels = annotations.labels
         self.recordings = self._usable(split(annotations, splits), splits, annotations)
+        self._note_kinds(config, splits, annotations)
         self._events = [self._prepared_events(recording) for recording in self.recordings]
 
     def __len__(self) -> int:
@@ -98,8 +107,10 @@ class EventDataset:
         window = augment.Window(0, length)
         if self.training:
             rng = self._generator(index, epoch)
-            segments, label_ids, window = self._training_window(segments, label_ids, length, timeline, rng)
+            cut = self._training_window_of_points if self.points else self._training_window
+            segments, label_ids, window = cut(segments, label_ids, length, timeline, rng)
         features = self._read(recording.id, window)
+        segments = segments.astype(np.float32, copy=False)
         return Sample(recording.id, features, torch.from_numpy(segments), torch.from_numpy(label_ids.copy()), timeline)
 
     def _training_window(
@@ -120,6 +131,23 @@ class EventDataset:
         segments, label_ids = augment.cut_to_window(segments, label_ids, window, trunc_thresh=keep, offset=offset)
         return segments, label_ids, window
 
+    def _training_window_of_points(
+        self, ranges: np.ndarray, label_ids: np.ndarray, length: int, timeline: Timeline, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, augment.Window]:
+        """The random window of a training sample, and the point events in it on its own grid.
+
+        Points after the last feature vector, beyond what it covers, are left out: nothing shows them.
+        """
+        times = ranges.mean(axis=1)
+        covered = times < length + 0.5 * timeline.num_frames / timeline.feat_stride
+        ranges, label_ids, times = ranges[covered], label_ids[covered], times[covered]
+        size = augment.window_length(length, self.max_seq_len, self.settings.crop_ratio, rng)
+        if size == length:
+            return ranges, label_ids, augment.Window(0, length)
+        window = augment.choose_window_of_points(length, size, times, rng=rng)
+        ranges, label_ids = augment.cut_points_to_window(ranges, label_ids, window, length)
+        return ranges, label_ids, window
+
     def _read(self, recording_id: str, window: augment.Window) -> torch.Tensor:
         """The features of a window, (T, C) float32; only its rows are read unless the recording is resized."""
         settings = self.settings
@@ -131,10 +159,27 @@ class EventDataset:
         return resize(whole, settings.max_seq_len or len(whole))[window.start : window.stop]
 
     def _prepared_events(self, recording: Recording) -> tuple[np.ndarray, np.ndarray]:
-        """Events for the model: (G, 2) float32 seconds and (G,) label ids, without duplicates and empty ones."""
-        kept = unique_segments(recording.segments, recording.label_ids)
-        segments, label_ids = recording.segments[kept], recording.label_ids[kept]
-        return segments.astype(np.float32), np.zeros_like(label_ids) if self.proposals else label_ids
+        """Events for the model: (G, 2) seconds and (G,) label ids, without duplicates and empty ones."""
+        if self.points:
+            segments, label_ids = target_ranges(
+                recording, self.settings.point_position, self._width, self._known_labels
+            )
+        else:
+            recording = without_points(recording)
+            kept = unique_segments(recording.segments, recording.label_ids)
+            # float32 already here: the published numbers depend on it
+            segments, label_ids = recording.segments[kept].astype(np.float32), recording.label_ids[kept]
+        return segments, np.zeros_like(label_ids) if self.proposals else label_ids
+
+    def _note_kinds(self, config: Config, splits: Sequence[str], annotations: AnnotationSet) -> None:
+        """Warn of events of the other kind; in training, refuse a data set that has no others, or unknown labels."""
+        problem, warning = kind_findings(self.recordings, config)
+        unknown = width_problem(self._width, annotations.labels) if self.points else ""
+        where = f"{annotations.path}, subset {' + '.join(splits)}"
+        if self.training:
+            raise_problems(where, [text for text in (problem, unknown) if text])
+        if warning:
+            self.warnings.append(f"{where}: {warning}")
 
     def _usable(
         self, recordings: list[Recording], splits: Sequence[str], annotations: AnnotationSet

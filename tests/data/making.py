@@ -40,6 +40,12 @@ def write_features(folder: Path, lengths: Mapping[str, int], channels: int = CHA
     return folder
 
 
+def point_record(*points: tuple[float, str], subset: str = "training", **other: Any) -> dict[str, Any]:
+    """One recording of an annotation file with point events (time, label)."""
+    annotations = [{"time": time, "label": label} for time, label in points]
+    return record(subset=subset, **other) | {"annotations": annotations}
+
+
 def plain_database(count: int = 6, events: int = 4) -> dict[str, Any]:
     """`count` training recordings of 60 s with `events` events each, two validation recordings, one negative."""
     labels = ("clap", "jump")
@@ -66,6 +72,14 @@ def make_config(folder: Path, **dataset: Any) -> Config:
         **dataset,
     }
     return Config.model_validate({"dataset": settings, "seed": 11})
+
+
+def with_points(config: Config, **heatmap: Any) -> Config:
+    """The same for SnapFormer; `heatmap` are keys of `model.heatmap`."""
+    values = config.model_dump()
+    values["model"]["meta_arch"] = "SnapFormer"
+    values["model"]["heatmap"].update(heatmap)
+    return Config.model_validate(values)
 
 
 def hapt_config(shared: Path, **dataset: Any) -> Config:
