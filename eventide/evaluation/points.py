@@ -163,7 +163,7 @@ def match_points(
     `truth_class` (G,) is 0 ... C - 1; `predicted_class` (N,) too, or -1 for detections that are left out.
     """
     cells = make_cells(ground_truth, predictions, truth_class, predicted_class, num_classes, first_of_equals="earlier")
-    seconds, truth_seconds = _times(predictions), _times(ground_truth)
+    seconds, truth_seconds = times_of(predictions), times_of(ground_truth)
     places, truth_places = seconds, truth_seconds
     if fps is not None:
         places, truth_places = to_frames(predictions, fps), to_frames(ground_truth, fps)
@@ -183,7 +183,7 @@ def match_points(
     )
 
 
-def _times(events: Events) -> np.ndarray:
+def times_of(events: Events) -> np.ndarray:
     """Time (E,) of every event, seconds."""
     if (events.segments[:, 0] != events.segments[:, 1]).any():
         raise ValueError("segments cannot be scored as points; a point event starts when it ends")
@@ -193,7 +193,7 @@ def _times(events: Events) -> np.ndarray:
 def to_frames(events: Events, fps: Mapping[str, float]) -> np.ndarray:
     """The nearest frame (E,) of every event, halves up; 0 in recordings that `fps` does not know."""
     rates = np.array([fps.get(name, 0.0) for name in events.recordings], np.float64)
-    frames: np.ndarray = np.floor(_times(events) * rates[events.recording_index] + 0.5 + SLACK)
+    frames: np.ndarray = np.floor(times_of(events) * rates[events.recording_index] + 0.5 + SLACK)
     return frames
 
 

@@ -1,4 +1,4 @@
-"""tIoU thresholds under which published results are reported."""
+"""Thresholds, tolerances and windows under which published results are reported."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ PROTOCOLS: dict[str, np.ndarray] = {
     "activitynet": np.linspace(0.5, 0.95, 10),
     "epic": np.linspace(0.1, 0.5, 5),
     "ego4d": np.linspace(0.1, 0.5, 5),
+}
+# SoccerNet's average-mAP: windows in seconds, from half of it before an event to half of it after
+SOCCERNET: dict[str, np.ndarray] = {
+    "soccernet-tight": np.arange(1.0, 6.0),
+    "soccernet-loose": np.arange(5.0, 61.0, 5.0),
 }
 
 
