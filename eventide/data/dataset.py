@@ -86,6 +86,16 @@ class EventDataset:
         longest = max(self.length(index) for index in range(len(self)))
         return min(longest, self.max_seq_len) if self.training else longest
 
+    def longest_event(self) -> float:
+        """Length of the longest event in grid steps; 0 where there is none."""
+        longest = 0.0
+        for index, (seconds, _) in enumerate(self._events):
+            if len(seconds):
+                timeline = self.timeline(index)
+                length = float((seconds[:, 1] - seconds[:, 0]).max())
+                longest = max(longest, length * timeline.fps / timeline.feat_stride)
+        return longest
+
     def _generator(self, index: int, epoch: int) -> np.random.Generator:
         """The random numbers of a sample; how many vectors it keeps is the first thing drawn from them."""
         return augment.generator_for(self.seed, augment.SAMPLE_STREAM, epoch, index)

@@ -94,6 +94,7 @@ def set_up(config: Config, folder: RunFolder, options: FitOptions, reporter: Rep
     fabric, scaler = make_fabric(device, precision)
     torch.manual_seed(config.seed)
     model = build(config)
+    model.set_longest_event(data.longest_event())
     detector = fabric.setup_module(model.detector)
     criterion = model.criterion.to(device)
     average = WeightAverage(model.detector, config.train_cfg.ema_decay, config.train_cfg.ema_ramp)
