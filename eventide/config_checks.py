@@ -287,6 +287,17 @@ def _classes(config: Config) -> Iterator[Finding]:
         yield Finding(keys, "names every class, so nothing could be found; leave some out")
 
 
+def _losses(config: Config) -> Iterator[Finding]:
+    train, kind = config.train_cfg, config.model.meta_arch
+    if train.cls_loss == "quality_focal" and train.label_smoothing > 0:
+        message = "has no place with cls_loss quality_focal, whose targets are soft already; leave it out"
+        yield Finding(("train_cfg.label_smoothing", "train_cfg.cls_loss"), message)
+    for key, usual in (("cls_loss", "focal"), ("reg_loss", "diou")):
+        if kind == "SnapFormer" and getattr(train, key) != usual:
+            message = f"is for segments; model.meta_arch {kind} has losses of its own for points; leave it out"
+            yield Finding((f"train_cfg.{key}", "model.meta_arch"), message)
+
+
 def _batches(config: Config) -> Iterator[Finding]:
     if config.loader.batching == "fixed" and config.loader.num_lengths is not None:
         message = "belongs to batching longest or bucketed; batching: fixed pads everything to dataset.max_seq_len"
@@ -367,6 +378,7 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _pyramid,
     _kernels,
     _classes,
+    _losses,
     _batches,
     _schedule,
     _post_processing,

@@ -221,6 +221,21 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str, str]] = [
         "loader.num_lengths",
         "pads everything to dataset.max_seq_len",
     ),
+    (
+        "smoothing of overlaps",
+        {"train_cfg__cls_loss": "quality_focal", "train_cfg__label_smoothing": 0.1},
+        "train_cfg.label_smoothing",
+        "targets are soft already",
+    ),
+    *(
+        (
+            f"{value} of points",
+            {"model__meta_arch": "SnapFormer", key: value},
+            key.replace("__", "."),
+            "is for segments",
+        )
+        for key, value in (("train_cfg__cls_loss", "quality_focal"), ("train_cfg__reg_loss", "giou"))
+    ),
     ("warm-up of no epochs", {"opt__warmup_epochs": 0}, "opt.warmup_epochs", "opt.warmup: false"),
     ("pickled scores", {"test_cfg__ext_score_file": "a.PKL"}, "test_cfg.ext_score_file", "convert it to .json or .npz"),
     ("scores in a table", {"test_cfg__ext_score_file": "a.csv"}, "test_cfg.ext_score_file", "must be a .json or .npz"),
@@ -277,6 +292,8 @@ CONSISTENT: list[tuple[str, dict[str, Any]]] = [
         {"model__backbone__padding": "published", "model__backbone__mha_win_size": 19, "dataset__max_seq_len": 2304},
     ),
     ("pyramid neck of another width", {"model__fpn_type": "fpn", "model__fpn_dim": 256}),
+    ("cross-scale neck of another width", {"model__fpn_type": "cs_fpn", "model__fpn_dim": 256}),
+    ("other losses", {"train_cfg__cls_loss": "quality_focal", "train_cfg__reg_loss": "eiou"}),
     ("overlapping ranges", {"model__backbone__arch": (2, 2, 1), "model__regression_range": [(0, 4), (2, 10000)]}),
     ("multistep without steps", {"opt__schedule_type": "multistep"}),
     ("last step before the end", {"opt__schedule_type": "multistep", "opt__schedule_steps": [10, 29]}),
