@@ -41,6 +41,7 @@ for _group, _name, _target, _help in (
     (config_app, "schema", "config:schema", "Print the JSON schema of configuration files."),
     (app, "check", "check:check", "Check the data of a configuration and report every problem at once."),
     (app, "predict", "predict:predict", "Find events in feature files with a trained model."),
+    (app, "calibrate", "calibrate:calibrate", "Make scores, thresholds and intervals of a trained model right."),
     (app, "eval", "evaluate:evaluate", "Score a results file against annotations."),
     (app, "plot", "plot:plot", "Draw ground truth against detections, and precision-recall curves."),
     (app, "bench", "bench:bench", "Measure operations, time and memory of a configuration on this machine."),

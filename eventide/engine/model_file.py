@@ -49,6 +49,29 @@ def load_model(path: Path) -> StoredModel:
     Raises:
         EventideError: the file is damaged, or it is safetensors of something else.
     """
+    metadata, tensors = _read(path)
+    try:
+        labels, fps = json.loads(metadata["labels"]), json.loads(metadata["fps"])
+        config = json.loads(metadata["config"])
+    except (KeyError, ValueError) as error:
+        raise EventideError(f"{path} has no readable description of its model ({error})") from None
+    return StoredModel(stored_config(config, path), [str(label) for label in labels], fps, tensors)
+
+
+def replace_config(path: Path, config: Config, extra: Mapping[str, Any]) -> None:
+    """Put another configuration into a model file, and more into what is kept with it; the weights stay, bit for bit.
+
+    Raises:
+        EventideError: the file is damaged, or it is safetensors of something else.
+    """
+    metadata, tensors = _read(path)
+    metadata["config"] = json.dumps(config.model_dump(mode="json"))
+    metadata["extra"] = json.dumps({**json.loads(metadata.get("extra", "{}")), **extra})
+    write_file(path, lambda file: file.write(serialise(tensors, metadata)))
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Description and tensors of a model file."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -62,12 +85,7 @@ def load_model(path: Path) -> StoredModel:
         raise EventideError(f"{path} cannot be read: {error.strerror or error}") from None
     except SafetensorError:
         raise EventideError(f"{path} cannot be read as a model file: it is damaged or cut off; copy it again") from None
-    try:
-        labels, fps = json.loads(metadata["labels"]), json.loads(metadata["fps"])
-        config = json.loads(metadata["config"])
-    except (KeyError, ValueError) as error:
-        raise EventideError(f"{path} has no readable description of its model ({error})") from None
-    return StoredModel(stored_config(config, path), [str(label) for label in labels], fps, tensors)
+    return metadata, tensors
 
 
 def stored_score(path: Path) -> float | None:

@@ -13,7 +13,18 @@ from eventide.cli import app, main, make_app, run
 from eventide.types import EventideError, UsageError
 from tests.conftest import RunCli, run_python
 
-COMMANDS = ["bench", "check", "config", "eval", "import-actionformer", "make-demo-data", "make-toy", "plot", "predict"]
+COMMANDS = [
+    "bench",
+    "calibrate",
+    "check",
+    "config",
+    "eval",
+    "import-actionformer",
+    "make-demo-data",
+    "make-toy",
+    "plot",
+    "predict",
+]
 
 
 def application(action: Callable[[], object]) -> cyclopts.App:

@@ -1,0 +1,297 @@
+"""Calibrating a trained model on an annotated split: one pass of the model, then everything else on what it found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eventide.config import Config, TestConfig
+from eventide.data.annotations import AnnotationSet, load_annotations
+from eventide.data.dataset import EventDataset, makes_proposals
+from eventide.data.loader import evaluation_batches
+from eventide.engine.inference import Inference
+from eventide.engine.model_file import StoredModel, load_model, replace_config
+from eventide.engine.postprocess import postprocess
+from eventide.engine.predict import Predictor
+from eventide.engine.predict_files import with_data_of
+from eventide.engine.run_folder import RunFolder
+from eventide.engine.weights import config_differences, shorten
+from eventide.evaluation.calibration import FLOOR, NUM_BINS, scale_scores
+from eventide.evaluation.events import GroundTruth
+from eventide.evaluation.judged import Judged, judge
+from eventide.evaluation.operating_point import (
+    QUANTILES,
+    Calibration,
+    fit_calibration,
+    measure,
+    precision_recall_f1,
+    together,
+)
+from eventide.types import Candidates, EventideError, Timeline, UsageError
+
+CALIBRATED = ("score_temperature", "class_threshold", "std_scale")  # keys of test_cfg that calibration sets
+Progress = Callable[[str, int, int], object]  # what is being done, how much of it, of how much
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for."""
+
+    config: Config  # data, and how candidates become detections
+    config_path: Path
+    splits: Sequence[str]
+    annotations: Path | None = None  # in place of the configuration's
+    tiou: float | None = None  # from which a segment is right
+    tolerance: float | None = None  # up to which a point is right, seconds
+    folds: int | None = None
+    group: str | None = None  # regular expression: recordings in which it finds the same are in one fold
+    device: str = "auto"
+    force: bool = False
+
+
+class Collected:
+    """The candidates of every recording of a split, and the verdicts on what they become at a temperature."""
+
+    def __init__(self, inference: Inference, truth: GroundTruth, settings: TestConfig, limit: float) -> None:
+        self.inference, self.truth, self.settings, self.limit = inference, truth, settings, limit
+        self.candidates: dict[str, tuple[Candidates, Timeline]] = {}
+        self._judged: dict[float, Judged] = {}
+
+    def pass_over(self, dataset: EventDataset, num_workers: int, on_progress: Progress) -> None:
+        """Run the model once over every recording."""
+        for batch in evaluation_batches(dataset, self.settings.batch_size, num_workers):
+            found = self.inference.candidates(batch)
+            self.candidates.update(zip(batch.ids, zip(found, batch.timelines, strict=True), strict=True))
+            on_progress("predicting", len(self.candidates), len(dataset))
+
+    def judged(self, temperature: float) -> Judged:
+        """Verdicts on the final detections at a temperature, as prediction with it would give them."""
+        if temperature not in self._judged:
+            kind, labels = self.inference.kind, self.inference.labels
+            detections = {
+                name: postprocess(self._scaled(candidates, temperature), timeline, self.settings, labels, kind)
+                for name, (candidates, timeline) in self.candidates.items()
+            }
+            self._judged[temperature] = judge(self.truth, detections, self.limit, len(labels))
+        return self._judged[temperature]
+
+    def judged_in(self, recordings: np.ndarray) -> Callable[[float], Judged]:
+        """The same on some of the recordings, (R,) bool."""
+        return lambda temperature: self.judged(temperature).of(recordings)
+
+    def _scaled(self, candidates: Candidates, temperature: float) -> Candidates:
+        """What a decoder with this temperature gives: its candidates are the same, but for those scoring too low."""
+        scores = scale_scores(candidates.scores, temperature)
+        return replace(candidates, scores=scores).take(scores > self.settings.pre_nms_thresh)
+
+
+def calibrate(checkpoint: Path, request: Request, on_progress: Progress) -> dict[str, Any]:
+    """Fit a model's calibration on a split, store it in the model's file, and report what it is worth.
+
+    Raises:
+        UsageError: no model file, or options that do not fit the model or the split.
+        EventideError: the model is calibrated already, the split has no events, or nothing right was found.
+    """
+    path = model_file_of(checkpoint)
+    folder = RunFolder(path.parent)
+    # a training that goes on here would put another model in this file meanwhile
+    with folder.locked() if (folder.path / "lock").exists() else nullcontext():
+        model = load_model(path)
+        refuse_calibrated(model.config, path, request.force)
+        limit = limit_of(model.config, request)
+        config = uncalibrated(with_data_of(request.config, request.config_path, path)(model.config))
+        collected, warnings = collect(model, config, path, request, limit, on_progress)
+        folds = None if request.folds is None else folds_of(collected.truth.recordings, request.folds, request.group)
+        fitted = fit_calibration(collected.judged, len(model.labels))
+        report = {
+            "checkpoint": str(path),
+            "config": str(request.config_path),
+            "split": list(request.splits),
+            "kind": collected.inference.kind,
+            "right_from": {"tolerance" if collected.inference.kind == "points" else "tiou": limit},
+            "recordings": len(collected.truth.recordings),
+            "score_floor": FLOOR,
+            "bins": NUM_BINS,
+            **describe(collected.judged, fitted, model.labels),
+            "held_out": None if folds is None else held_out(collected, folds, len(model.labels), on_progress),
+            "notes": [*warnings, *notes_on(fitted, collected), *changes(model.config.test_cfg, config.test_cfg)],
+        }
+        store(path, model, config.test_cfg, fitted, report)
+    return report
+
+
+def model_file_of(checkpoint: Path) -> Path:
+    """The model file that `checkpoint`, a run's folder or the file itself, means.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = RunFolder(checkpoint).best if checkpoint.is_dir() else checkpoint
+    if not path.is_file():
+        where = f"{checkpoint} has no best.safetensors" if checkpoint.is_dir() else f"there is no model at {checkpoint}"
+        raise UsageError(f"--checkpoint: {where}; give the model file that training has written, or its run's folder")
+    if path.suffix != ".safetensors":
+        raise UsageError(
+            f"--checkpoint {checkpoint}: a calibration is stored in a model file, not in a training checkpoint; give "
+            "best.safetensors, or the run's folder"
+        )
+    return path
+
+
+def refuse_calibrated(config: Config, path: Path, force: bool) -> None:
+    """Raise EventideError where a model holds a calibration and nobody asked for another."""
+    held = [key for key in CALIBRATED if getattr(config.test_cfg, key) is not None]
+    if held and not force:
+        names = ", ".join(f"test_cfg.{key}" for key in held)
+        raise EventideError(f"{path} holds a calibration already ({names}); --force replaces it")
+
+
+def limit_of(config: Config, request: Request) -> float:
+    """From which tIoU a segment is right, or up to how many seconds a point is."""
+    points = config.resolve().dataset.events == "points"
+    if points and request.tiou is not None:
+        raise UsageError("--tiou: this model finds points; give --tolerance, in seconds")
+    if not points and request.tolerance is not None:
+        raise UsageError("--tolerance: this model finds segments; give --tiou")
+    given = request.tolerance if points else request.tiou
+    return 0.5 if given is None else given
+
+
+def uncalibrated(config: Config) -> Config:
+    """The configuration without what calibration sets."""
+    return config.model_copy(update={"test_cfg": config.test_cfg.model_copy(update=dict.fromkeys(CALIBRATED))})
+
+
+def collect(
+    model: StoredModel, config: Config, path: Path, request: Request, limit: float, on_progress: Progress
+) -> tuple[Collected, list[str]]:
+    """Run the uncalibrated model over the split; its candidates, and what a user should know."""
+    if config.test_cfg.ext_score_file:
+        raise UsageError("test_cfg.ext_score_file: the scores of this model itself are calibrated; leave this key out")
+    asked = config.test_cfg.model_copy(update={"quantiles": list(QUANTILES)})
+    # every candidate, since another temperature may lift it above the lowest score
+    config = config.model_copy(update={"test_cfg": asked.model_copy(update={"pre_nms_thresh": 0.0})})
+    known = annotations_for(model, config, request.annotations or Path(config.dataset.json_file))
+    dataset = EventDataset(config, request.splits, training=False, annotations=known)
+    predictor = Predictor(replace(model, config=config), device=request.device, source=str(path))
+    kind = predictor.inference.kind
+    truth = GroundTruth.from_recordings(dataset.recordings, model.labels, kind, config.dataset.point_position)
+    if len(truth) == 0:
+        splits = " and ".join(map(repr, request.splits))
+        raise EventideError(
+            f"{known.path}: the {len(truth.recordings)} recording(s) of split {splits} have no events: there is "
+            "nothing to calibrate on"
+        )
+    collected = Collected(predictor.inference, truth, asked, limit)
+    collected.pass_over(dataset, config.loader.num_workers, on_progress)
+    return collected, [*known.warnings, *dataset.warnings]
+
+
+def annotations_for(model: StoredModel, config: Config, source: Path) -> AnnotationSet:
+    """Annotations with the label ids of the model and a rate for every recording, as prediction takes it."""
+    known = load_annotations(source)
+    if makes_proposals(config.dataset, known):
+        zero = {r.id: replace(r, label_ids=np.zeros_like(r.label_ids)) for r in known.recordings.values()}
+        known = replace(known, recordings=zero)
+    else:
+        known = load_annotations(source, labels=model.labels)
+    rated = {r.id: replace(r, fps=r.fps or model.fps) for r in known.recordings.values()}
+    return replace(known, recordings=rated)
+
+
+def folds_of(recordings: Sequence[str], folds: int, group: str | None) -> np.ndarray:
+    """The fold (R,) of every recording: groups, sorted by name, are dealt out in turn.
+
+    Raises:
+        UsageError: the expression is none, or finds nothing in a recording; there are fewer groups than folds.
+    """
+    names = list(recordings)
+    if group is not None:
+        try:
+            found = [re.search(group, name) for name in recordings]
+        except re.error as error:
+            raise UsageError(f"--group {group!r} is no regular expression: {error}") from None
+        missing = [name for name, match in zip(recordings, found, strict=True) if match is None]
+        if missing:
+            raise UsageError(f"--group {group!r} finds nothing in recording {missing[0]!r} ({len(missing)} in all)")
+        names = [match.group(match.re.groups and 1) or "" for match in found if match is not None]
+    order = {name: index for index, name in enumerate(sorted(set(names)))}
+    if len(order) < folds:
+        raise UsageError(
+            f"--folds {folds}: there are only {len(order)} {'groups' if group else 'recordings'} to divide"
+        )
+    return np.array([order[name] % folds for name in names])
+
+
+def held_out(collected: Collected, fold_of: np.ndarray, num_classes: int, on_progress: Progress) -> dict[str, Any]:
+    """What a calibration is worth on recordings that it was not fitted on: of each fold, and of all of them."""
+    parts, fitted, folds = [], [], int(fold_of.max()) + 1
+    for fold in range(folds):
+        on_progress("held-out recordings", fold, folds)
+        fitted.append(fit_calibration(collected.judged_in(fold_of != fold), num_classes))
+        parts.append(measure(collected.judged_in(fold_of == fold), fitted[-1]))
+    each = [
+        {
+            "recordings": [name for name, f in zip(collected.truth.recordings, fold_of, strict=True) if f == fold],
+            "temperature": calibration.temperature,
+            "std_scale": calibration.std_scale,
+            **part.to_dict(),
+        }
+        for fold, (calibration, part) in enumerate(zip(fitted, parts, strict=True))
+    ]
+    return {"folds": each, "together": together(parts).to_dict()}
+
+
+def describe(judged_at: Callable[[float], Judged], fitted: Calibration, labels: Sequence[str]) -> dict[str, Any]:
+    """What was fitted, and what it is worth on the recordings that it was fitted on."""
+    measured = measure(judged_at, fitted)
+    classes = [
+        {"label": label, "threshold": threshold, "own": not why, "why": why, **precision_recall_f1(counts)}
+        for label, threshold, why, counts in zip(
+            labels, fitted.thresholds.tolist(), fitted.why_common, measured.counts, strict=True
+        )
+    ]
+    return {
+        "temperature": fitted.temperature,
+        "common_threshold": fitted.common_threshold,
+        "std_scale": fitted.std_scale,
+        "classes": classes,
+        **measured.to_dict(),
+    }
+
+
+def notes_on(fitted: Calibration, collected: Collected) -> list[str]:
+    """What a user should wonder about."""
+    notes = []
+    if not 0.11 < fitted.temperature < 9:
+        notes.append("the temperature is at the end of what is tried (0.1 to 10): do not trust the scores")
+    judged = collected.judged(fitted.temperature)
+    if judged.quantiles is not None and fitted.std_scale is None:
+        notes.append("no scale makes the intervals hold what they claim; none is stored")
+    return notes
+
+
+def changes(stored: TestConfig, used: TestConfig) -> list[str]:
+    """A note where the post-processing that was calibrated is not the one that the model holds so far."""
+    left_out = {*CALIBRATED, "batch_size"}
+    before, after = (settings.model_dump(mode="json", exclude=left_out) for settings in (stored, used))
+    differences = config_differences(before, after, "test_cfg.")
+    return [f"stored with the model, too: {shorten(differences)}"] if differences else []
+
+
+def store(path: Path, model: StoredModel, settings: TestConfig, fitted: Calibration, report: dict[str, Any]) -> None:
+    """Put a calibration, with the post-processing that it was fitted for, into the model's file.
+
+    What it was fitted on is kept beside it, for people to read.
+    """
+    thresholds = dict(zip(model.labels, fitted.thresholds.tolist(), strict=True))
+    values = {"score_temperature": fitted.temperature, "class_threshold": thresholds, "std_scale": fitted.std_scale}
+    config = model.config.model_copy(update={"test_cfg": settings.model_copy(update=values)})
+    origin = {key: report[key] for key in ("config", "split", "right_from", "recordings", "events")}
+    replace_config(path, config, {"calibration": origin})
