@@ -136,7 +136,7 @@ def train_and_evaluate(config: Config, folder: Path) -> dict[str, float]:
         data = EventDataset(config, [subset], training=False)
         inference = Inference(trained.state.average.module, trained.decoder, config, data.labels)
         detections = detect_dataset(inference, data, 0, lambda *_: None)
-        found[subset] = 100 * score(data, detections, config.tiou_thresholds).average_mAP
+        found[subset] = 100 * score(data, detections, config).average_mAP
     return found
 
 

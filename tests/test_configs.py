@@ -115,5 +115,5 @@ def test_learns_one_step_and_decodes(path: Path, tmp_path: Path) -> None:
         assert np.isfinite(detections.scores).all()
         assert ((detections.segments >= 0) & (detections.segments <= recording.duration)).all()
         assert detections.label_ids.max() < len(validation.labels)
-    metrics = score(validation, found, config.tiou_thresholds, by_class=fused or not validation.proposals)
+    metrics = score(validation, found, config, by_class=fused or not validation.proposals)
     assert 0 <= metrics.average_mAP <= 1

@@ -21,7 +21,7 @@ from eventide.data.loader import training_batches
 from eventide.engine import guard
 from eventide.engine.checkpoint import checkpoint_path, save_checkpoint
 from eventide.engine.compiling import CompiledDetector, compile_failure
-from eventide.engine.evaluate import detect_dataset, score, table
+from eventide.engine.evaluate import detect_dataset, named_values, score, table
 from eventide.engine.inference import Inference, as_float32
 from eventide.engine.interrupt import Interruption
 from eventide.engine.logs import MetricsFile, TensorBoard
@@ -298,7 +298,7 @@ class Trainer:
         inference = Inference(module, self.decoder, self.config, self.labels, self.fabric.autocast)
         detections = detect_dataset(inference, validation, self.config.loader.num_workers, on_progress)
         by_class = not validation.proposals or bool(self.config.test_cfg.ext_score_file)
-        metrics = score(validation, detections, self.config.tiou_thresholds, by_class=by_class)
+        metrics = score(validation, detections, self.config, by_class=by_class)
         counters.evaluated_epoch = epoch
         better = counters.best_metric is None or metrics.average_mAP >= counters.best_metric  # of equals the later
         if better:
@@ -308,8 +308,7 @@ class Trainer:
         head = f"evaluation after epoch {epoch} ({len(validation)} recordings, {seconds})"
         for line in [head + (", best so far" if better else ""), *table(metrics)]:
             self.reporter.line(line)
-        values = {f"mAP@{t:g}": float(v) for t, v in zip(metrics.tiou_thresholds, metrics.mAP, strict=True)}
-        values = {**values, "average_mAP": metrics.average_mAP}
+        values = named_values(metrics)
         self.metrics.write({"kind": "evaluation", "step": counters.step, "epoch": epoch, **values})
         self.curves.write({f"validation/{name}": value for name, value in values.items()}, counters.step)
 
