@@ -44,6 +44,20 @@ def commented_yaml(config: Config, origins: Mapping[Key, Origin]) -> str:
     return "".join(f"{line:<{column}}  # {origin}\n" if origin else f"{line}\n" for line, origin in lines)
 
 
+def explained_yaml(choices: Mapping[str, tuple[Any, str]]) -> str:
+    """Keys ("a.b") with value and reason as YAML in the order of the schema, each reason a comment on its line."""
+    lines: list[tuple[str, str]] = []
+    for path, field in fields().items():
+        name, indent = ".".join(path), "  " * (len(path) - 1)
+        if section_class(field.annotation) is not None and any(key.startswith(f"{name}.") for key in choices):
+            lines.append((f"{indent}{path[-1]}:", ""))
+        elif name in choices:
+            value, reason = choices[name]
+            lines.append((f"{indent}{path[-1]}: {value_to_yaml(value)}", " ".join(reason.split())))
+    column = min(max((len(line) for line, reason in lines if reason), default=0), 44)
+    return "".join(f"{line:<{column}}  # {reason}\n" if reason else f"{line}\n" for line, reason in lines)
+
+
 def keys_as_markdown() -> str:
     """All keys as Markdown tables, one per section: what they accept, their default, what they mean."""
     tables: dict[str, tuple[str, list[str]]] = {"": ("", [f"| `base` | text | none | {_BASE} |"])}

@@ -39,6 +39,12 @@ app.command(config_app)
 for _group, _name, _target, _help in (
     (config_app, "show", "config:show", "Print a resolved configuration with the origin of each value."),
     (config_app, "schema", "config:schema", "Print the JSON schema of configuration files."),
+    (
+        app,
+        "recommend",
+        "recommend:recommend",
+        "Write a configuration for your data and machine, with the reason for each choice.",
+    ),
     (app, "check", "check:check", "Check the data of a configuration and report every problem at once."),
     (app, "predict", "predict:predict", "Find events in feature files with a trained model."),
     (app, "calibrate", "calibrate:calibrate", "Make scores, thresholds and intervals of a trained model right."),

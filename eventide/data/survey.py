@@ -25,6 +25,7 @@ class Survey:
     counts: tuple[int, ...]  # training events per label id
     recordings: tuple[Recording, ...]  # of train_split
     durations: np.ndarray  # (N,) float64, of the training events that are segments and count
+    recording_of: np.ndarray  # (N,) int64, which recording each of them is in
     points: int  # training events that are annotated as `time`
     fps: float | None  # the one rate of all recordings, None where they differ or say nothing
 
@@ -59,11 +60,12 @@ def survey(annotations: AnnotationSet, train_split: str | Sequence[str] = "train
     names = (train_split,) if isinstance(train_split, str) else tuple(train_split)
     recordings = tuple(split(annotations, names))
     counts = np.zeros(len(annotations.labels), dtype=np.int64)
-    durations, points = [np.zeros(0)], 0
+    durations, counted, points = [np.zeros(0)], [], 0
     for recording in recordings:
         is_point = point_rows(recording)
         kept = unique_segments(recording.segments, recording.label_ids) & ~is_point
         durations.append(recording.segments[kept, 1] - recording.segments[kept, 0])
+        counted.append(int(kept.sum()))
         points += int(is_point.sum())
         np.add.at(counts, recording.label_ids[kept | is_point], 1)
     rates = {recording.fps for recording in annotations.recordings.values()}
@@ -74,6 +76,7 @@ def survey(annotations: AnnotationSet, train_split: str | Sequence[str] = "train
         tuple(counts.tolist()),
         recordings,
         np.concatenate(durations),
+        np.repeat(np.arange(len(recordings)), counted),
         points,
         rates.pop() if len(rates) == 1 else None,
     )
