@@ -81,7 +81,8 @@ def scale_scores(scores: np.ndarray, temperature: float) -> np.ndarray:
         return scores
     certain = np.clip(np.asarray(scores, np.float64), 1e-300, 1 - CERTAIN)
     logits = np.log(certain) - np.log1p(-certain)
-    return (1 / (1 + np.exp(-logits / temperature))).astype(scores.dtype)
+    with np.errstate(over="ignore"):  # exp gives inf, and the score 0
+        return (1 / (1 + np.exp(-logits / temperature))).astype(scores.dtype)
 
 
 def negative_log_likelihood(scores: np.ndarray, right: np.ndarray, num_missed: int, *, floor: float = FLOOR) -> float:

@@ -91,6 +91,7 @@ class Measured:
     after: tuple[np.ndarray, np.ndarray]  # (D',)
     likelihoods: np.ndarray  # (2,) negative log likelihood before and after, nats
     counts: np.ndarray  # (C, 3) events, detections above the operating point, right ones of these
+    common_counts: np.ndarray  # (3,) the same with one threshold for all classes
     boundaries: int | None  # of the events that these found; None: the model has no intervals
     inside: np.ndarray  # (2, levels) of these inside the interval, before and after
 
@@ -105,6 +106,7 @@ class Measured:
                 zip(("before", "after"), (self.likelihoods / max(events, 1)).tolist(), strict=True)
             ),
             "operating_point": precision_recall_f1(self.counts.sum(axis=0)),
+            "common_operating_point": precision_recall_f1(self.common_counts),
         }
         if self.boundaries is not None:
             shares = (self.inside / max(self.boundaries, 1)).tolist()
@@ -134,6 +136,7 @@ def measure(judged_at: Callable[[float], Judged], fitted: Calibration) -> Measur
     before, after = judged_at(1.0), judged_at(fitted.temperature)
     chosen, classes = fitted.chosen(after), len(fitted.thresholds)
     counted = (after.event_label_ids, chosen.label_ids, chosen.label_ids[chosen.right])
+    common = after.take(after.scores >= np.float32(fitted.common_threshold))
     ranges, scales = intervals(chosen), (1.0, fitted.std_scale or 1.0)
     number = len(ranges[0].lowest)
     inside = [[round(r.coverage(scale) * number) for r in ranges] for scale in scales]
@@ -142,6 +145,7 @@ def measure(judged_at: Callable[[float], Judged], fitted: Calibration) -> Measur
         after=(after.scores, after.right),
         likelihoods=np.array([len(j.event_label_ids) * j.negative_log_likelihood() for j in (before, after)]),
         counts=np.stack([np.bincount(label_ids, minlength=classes) for label_ids in counted], axis=1),
+        common_counts=np.array([len(after.event_label_ids), len(common.scores), common.right.sum()]),
         boundaries=None if after.quantiles is None else number,
         inside=np.array(inside),
     )
@@ -156,6 +160,7 @@ def together(parts: Sequence[Measured]) -> Measured:
         after=(np.concatenate([scores for scores, _ in after]), np.concatenate([right for _, right in after])),
         likelihoods=np.sum([part.likelihoods for part in parts], axis=0),
         counts=np.sum([part.counts for part in parts], axis=0),
+        common_counts=np.sum([part.common_counts for part in parts], axis=0),
         boundaries=sum(boundaries) if boundaries else None,
         inside=np.sum([part.inside for part in parts], axis=0),
     )

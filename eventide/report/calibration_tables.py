@@ -43,6 +43,7 @@ def _rows(columns: list[Column]) -> list[tuple[str, list[str]]]:
             [_arrow(column["negative_log_likelihood"], "{:.3f}") for column in columns],
         ),
         ("F1 at the operating point (%)", [percent(column["operating_point"]["f1"]) for column in columns]),
+        ("F1, one threshold (%)", [percent(column["common_operating_point"]["f1"]) for column in columns]),
     ]
     if "intervals" in columns[0]:
         rows.append(("scale of the intervals", [_number(column.get("std_scale")) for column in columns]))
