@@ -35,7 +35,8 @@ def check(
     """Check the annotations and features of a configuration.
 
     Reports every problem at once with file and recording, and prints tables of recordings, events per class, event
-    durations per pyramid level, and events that no pyramid point learns. Exits with 1 if there are problems.
+    durations per pyramid level, and events that no pyramid point learns; of point events the smallest gap per class
+    and the grid step. Exits with 1 if there are problems.
     """
     from eventide.config_loading import load_config
     from eventide.ops.problems import problem_message
@@ -72,6 +73,8 @@ def print_report(report: CheckReport, console: Console) -> None:
         console.print(_class_table(report))
         if len(report.classes) > MAX_CLASSES:
             console.print(f"... and {len(report.classes) - MAX_CLASSES} more classes (--json FILE has all)")
+    if report.grid_step is not None:
+        console.print(f"One grid step lasts {report.grid_step:.4g} s.", highlight=False)
     if report.levels:
         console.print(_level_table(report))
         console.print(_point_line(report), soft_wrap=True, highlight=False, markup=False)
@@ -112,9 +115,13 @@ def _number(value: float | None) -> str:
 
 def _class_table(report: CheckReport) -> Table:
     splits = list(report.classes[0].events)
-    table = _table("Events per class", ["class", "id", *splits])
+    points = report.events == "points"
+    extra = ["smallest gap (s)"] if points else []
+    table = _table("Point events per class" if points else "Events per class", ["class", "id", *splits, *extra])
     for item in report.classes[:MAX_CLASSES]:
-        table.add_row(Text(item.label), str(item.label_id), *(str(item.events[split]) for split in splits))
+        gaps = ["-" if item.smallest_gap is None else f"{item.smallest_gap:.4g}"] if points else []
+        counts = [str(item.events[split]) for split in splits]
+        table.add_row(Text(item.label), str(item.label_id), *counts, *gaps)
     return table
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from eventide.types import EventKind
+
 # Percentiles of event durations in the table of pyramid levels.
 PERCENTILES = (5, 25, 50, 75, 95)
 
@@ -34,6 +36,7 @@ class ClassSummary:
     label_id: int
     label: str
     events: dict[str, int]
+    smallest_gap: float | None = None  # seconds between its two nearest points; segments have none
 
 
 @dataclass
@@ -65,12 +68,17 @@ class PointSummary:
 
 @dataclass
 class CheckReport:
-    """The result of `check_dataset`. `problems` must be mended before training; `warnings` should be looked at."""
+    """The result of `check_dataset`. `problems` must be mended before training; `warnings` should be looked at.
+
+    `levels` and `points` are of segments, `grid_step` is of point events.
+    """
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     splits: list[SplitSummary] = field(default_factory=list)
     classes: list[ClassSummary] = field(default_factory=list)
+    events: EventKind = "segments"  # what the events are
+    grid_step: float | None = None  # seconds from one position of the heatmap to the next, the longest of any recording
     levels: list[LevelSummary] = field(default_factory=list)
     points: PointSummary = field(default_factory=PointSummary)
 

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -32,6 +32,8 @@ from eventide.data.dataset import (
 )
 from eventide.data.features import FeatureStore, non_finite_message
 from eventide.data.formats import read_header, read_rows
+from eventide.data.point_checks import close_pairs_warning, smallest_gaps
+from eventide.data.points import as_points, kind_findings, width_problem, without_points
 from eventide.ops.problems import name_some
 from eventide.ops.segments import unique_segments
 from eventide.ops.timeline import seconds_to_grid
@@ -84,7 +86,7 @@ def check_dataset(config: Config, *, scan_values: bool = True, progress: Progres
         return report
     report.problems += [f"{annotations.path}: {problem}" for problem in annotations.problems]
     report.warnings += [f"{annotations.path}: {warning}" for warning in annotations.warnings]
-    groups = _groups(config, annotations, report)
+    groups = _of_kind(config, annotations, _groups(config, annotations, report), report)
     recordings = list({recording.id: recording for group in groups for recording in group.recordings}.values())
     rates = [rate_problem(config.dataset, recording) for recording in recordings]
     report.problems += [f"{annotations.path}: {problem}" for problem in rates if problem]
@@ -99,7 +101,9 @@ def check_dataset(config: Config, *, scan_values: bool = True, progress: Progres
     ]
     report.splits = [_summary(config, group, facts) for group in groups]
     report.classes = _classes(config, annotations, groups)
-    if groups and groups[0].name == "training":
+    if report.events == "points":
+        _summarise_points(config, annotations, recordings, facts, report)
+    else:
         _summarise_levels(config, groups[0].recordings, facts, report)
     return report
 
@@ -130,6 +134,24 @@ def _groups(config: Config, annotations: AnnotationSet, report: CheckReport) -> 
             f"nothing about new recordings: {name_some(both)}"
         )
     return groups
+
+
+def _of_kind(config: Config, annotations: AnnotationSet, groups: Sequence[_Group], report: CheckReport) -> list[_Group]:
+    """The groups with the events that are learnt, segments or points; those of the other kind are reported.
+
+    Where there are only events of the other kind, they are shown as what they are.
+    """
+    everything = [recording for group in groups for recording in group.recordings]
+    problem, warning = kind_findings(everything, config)
+    report.problems += [f"{annotations.path}: {problem}"] if problem else []
+    report.warnings += [f"{annotations.path}: {warning}"] if warning else []
+    if config.dataset.events == "points" and (unknown := width_problem(config.model.heatmap.width, annotations.labels)):
+        report.problems.append(f"{annotations.path}: {unknown}")
+    if config.dataset.events == "points" or problem:
+        report.events = "points"
+        position = config.dataset.point_position
+        return [replace(group, recordings=[as_points(r, position) for r in group.recordings]) for group in groups]
+    return [replace(group, recordings=[without_points(r) for r in group.recordings]) for group in groups]
 
 
 def _scan_all(
@@ -240,7 +262,7 @@ def _check_events(
             continue
         timeline, length = placed
         grid = seconds_to_grid(recording.segments, timeline.fps, timeline.feat_stride, timeline.num_frames)
-        short[recording.id] = int((grid[:, 1] - grid[:, 0] < 1).sum())
+        short[recording.id] = int((grid[:, 1] - grid[:, 0] < 1).sum()) if report.events == "segments" else 0
         end = length + 0.5 * timeline.num_frames / timeline.feat_stride
         beyond[recording.id] = int((grid[:, 0] >= end).sum())
         covered = ((length - 1) * timeline.feat_stride + timeline.num_frames) / timeline.fps
@@ -294,6 +316,26 @@ def _classes(config: Config, annotations: AnnotationSet, groups: Sequence[_Group
     return [
         ClassSummary(index, name, {group: counts[group][index] for group in counts}) for index, name in enumerate(names)
     ]
+
+
+def _summarise_points(
+    config: Config,
+    annotations: AnnotationSet,
+    recordings: Sequence[Recording],
+    facts: dict[str, _Facts],
+    report: CheckReport,
+) -> None:
+    """Fill in the grid step and the smallest gap of every class; warn of points that cannot be told apart."""
+    stride = config.model.backbone.scale_factor**config.model.fpn_start_level
+    placed = [(recording, place[0]) for recording in recordings if (place := _placed(config, recording, facts))]
+    steps = [stride * timeline.feat_stride / timeline.fps for _, timeline in placed]
+    report.grid_step = max(steps, default=None)
+    smallest = smallest_gaps(recordings)
+    for item in report.classes:
+        item.smallest_gap = smallest.get(item.label_id)
+    one_class = makes_proposals(config.dataset, annotations)
+    if warning := close_pairs_warning(placed, stride, annotations.labels, one_class):
+        report.warnings.append(f"{annotations.path}: {warning}")
 
 
 def _summarise_levels(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.making import make_data, plain_database, record, write_config
+from tests.data.making import make_data, plain_database, point_record, record, write_config
 from tests.errors.error_case import CommandLineError, run_cli
 
 
@@ -28,6 +28,20 @@ def test_a_sound_data_set_exits_with_0_and_prints_tables(tmp_path: Path) -> None
     assert report["problems"] == []
     assert report["splits"][0]["recordings"] == 7
     assert len(report["levels"]) == 4
+
+
+def test_point_events(tmp_path: Path) -> None:
+    database = {"a": point_record((3.0, "clap"), (3.25, "clap"), (9, "jump"))}
+    make_data(tmp_path, database | {"v": point_record((1.0, "clap"), subset="validation")})
+    config = write_config(tmp_path / "c.yaml", tmp_path)
+    output = run_cli(["check", config, "--set", "model.meta_arch=SnapFormer"], tmp_path)
+    for part in ("Point events per class", "smallest gap (s)", "0.25", "One grid step lasts 0.5 s."):
+        assert part in output
+    assert "pyramid level" not in output
+    assert "warning: " in output
+    assert "1 pair(s) of points of one class are closer than one grid step (0.5 s), so that they cannot" in output
+    with pytest.raises(CommandLineError, match="all 4 events are point events"):
+        run_cli(["check", config], tmp_path)
 
 
 def test_problems_exit_with_1_and_come_in_one_message(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,17 @@ import pytest
 from eventide.config import Config
 from eventide.data.check_report import CheckReport
 from eventide.data.checks import check_dataset
-from tests.data.making import hapt_config, make_config, make_data, plain_database, record, write_features, write_json
+from tests.data.making import (
+    hapt_config,
+    make_config,
+    make_data,
+    plain_database,
+    point_record,
+    record,
+    with_points,
+    write_features,
+    write_json,
+)
 
 
 def texts(report: CheckReport) -> str:
@@ -211,6 +222,102 @@ def test_warnings(tmp_path: Path, make: Callable[[Path], Config], message: str) 
     assert re.search(message, texts(report))
 
 
+# --- point events: vectors are half a second apart ------------------------------------------------------------------
+
+
+def point_data(folder: Path, database: dict[str, Any] | None = None, **heatmap: Any) -> Config:
+    if database is None:
+        database = {
+            "a": point_record((3.0, "clap"), (5.25, "jump"), (4.5, "clap"), (3.0, "clap")),
+            "b": point_record((1.0, "jump"), (1.0, "clap"), (9.0, "jump")),
+            "v": record((2.0, 2.2, "clap"), (2.0, 3.0, "jump"), subset="validation"),
+        }
+    return with_points(make_data(folder, database), **heatmap)
+
+
+def test_a_sound_data_set_of_points(tmp_path: Path) -> None:
+    report = check_dataset(point_data(tmp_path))
+    assert report.problems == report.warnings == []
+    assert (report.events, report.grid_step, report.levels) == ("points", 0.5, [])
+    assert [item.events for item in report.splits] == [6, 2]
+    assert [(item.label, item.events, item.smallest_gap) for item in report.classes] == [
+        ("clap", {"training": 3, "validation": 1}, 1.5),
+        ("jump", {"training": 3, "validation": 1}, 8.0),
+    ]
+    json.dumps(report.to_dict())
+
+
+def test_the_step_of_a_coarser_heatmap(tmp_path: Path) -> None:
+    config = point_data(tmp_path)
+    config.model.fpn_start_level = 2
+    report = check_dataset(config)
+    assert report.grid_step == 2.0
+    assert len(report.warnings) == 1
+    assert re.search(
+        r"1 pair\(s\) of points .* one grid step \(2 s\).*'clap' in 'a' at 3 and 4.5 s", report.warnings[0]
+    )
+
+
+CLOSE = [
+    pytest.param([(3.0, "clap"), (3.4, "clap")], 2, "1 pair(s)", id="one class"),
+    pytest.param([(3.0, "clap"), (3.4, "jump")], 2, "", id="two classes"),
+    pytest.param([(3.0, "clap"), (3.4, "jump")], 1, "1 pair(s)", id="two classes learnt as one"),
+    pytest.param([(3.0, "clap"), (3.5, "clap")], 2, "", id="one step apart"),
+    pytest.param([(3.0, "clap"), (3.0004, "clap")], 2, "", id="a repeat"),
+    pytest.param([(3.4, "clap"), (3.1, "clap"), (3.2, "clap"), (9.0, "clap")], 2, "2 pair(s)", id="not in order"),
+    pytest.param([], 2, "", id="no points"),
+]
+
+
+@pytest.mark.parametrize(("points", "classes", "message"), CLOSE)
+def test_points_that_cannot_be_told_apart(
+    tmp_path: Path, points: list[tuple[float, str]], classes: int, message: str
+) -> None:
+    database = {"a": point_record((20.0, "clap"), (30.0, "jump")), "b": point_record(*points)}
+    config = point_data(tmp_path, database | {"v": point_record((1.0, "jump"), subset="validation")})
+    config.dataset.num_classes = classes
+    found = check_dataset(config).warnings
+    assert len(found) == bool(message)
+    if message:
+        assert f"{message} of points of one class are closer than one grid step (0.5 s)" in found[0]
+        assert "in 'b' at 3" in found[0]
+
+
+def test_widths_of_unknown_labels(tmp_path: Path) -> None:
+    report = check_dataset(point_data(tmp_path, width={"clap": 0.1, "jum": 0.2}))
+    assert len(report.problems) == 1
+    assert "heatmap.width names 'jum', which the annotations do not have; did you mean 'jump'?" in report.problems[0]
+
+
+def test_points_where_segments_are_learnt(tmp_path: Path) -> None:
+    database = plain_database()
+    database["rec1"]["annotations"] += [{"time": 5.0, "label": "clap"}, {"time": 6.0, "label": "clap"}]
+    report = check_dataset(make_data(tmp_path, database))
+    assert report.problems == []
+    assert len(report.warnings) == 1
+    assert "2 of 29 events are point events" in report.warnings[0]
+    assert report.splits[0].events == 24
+    config = point_data(tmp_path)
+    config.model.meta_arch = "TBTFormer"
+    write_json(tmp_path / "annotations.json", {"a": point_record((1, "clap"), (2, "jump")), "v": database["val0"]})
+    assert "2 of 3 events are point events" in texts(check_dataset(config))
+    for item in database.values():
+        item["annotations"] = [{"time": 5.0, "label": "clap"}, {"time": 50.0, "label": "jump"}]
+    write_json(tmp_path / "annotations.json", database)
+    report = check_dataset(config)
+    assert report.warnings == []
+    assert len(report.problems) == 1
+    assert "all 18 events are point events" in report.problems[0]
+    assert "but model.meta_arch TBTFormer learns segments; set model.meta_arch: SnapFormer" in report.problems[0]
+
+
+def test_points_after_the_features(tmp_path: Path) -> None:
+    database = {"a": point_record((30.0, "clap"), (59.9, "jump")), "v": point_record((1, "jump"), subset="validation")}
+    config = point_data(tmp_path, database)
+    write_features(tmp_path / "features", {"a": 100})
+    assert "1 event(s) in 1 recording(s) are after the last feature vector: 'a' (1)" in texts(check_dataset(config))
+
+
 def test_proposals_have_no_class_problems(tmp_path: Path) -> None:
     report = check_dataset(make_data(tmp_path, num_classes=1))
     assert report.problems == report.warnings == []
@@ -222,3 +329,14 @@ def test_real_data(shared_dir: Path) -> None:
     assert report.problems == report.warnings == []
     assert [item.events for item in report.splits] == [849, 365]
     assert report.points.share == 0
+
+
+def test_real_points(shared_dir: Path) -> None:
+    folder = shared_dir / "data" / "hapt"
+    files = {"json_file": str(folder / "onsets.json"), "feat_folder": str(folder / "features_10hz")}
+    config = hapt_config(shared_dir, **files, input_dim=60, feat_stride=5.0, num_frames=10.0)
+    report = check_dataset(with_points(config))
+    assert report.problems == report.warnings == []
+    assert [item.events for item in report.splits] == [849, 365]
+    assert report.grid_step == 0.1
+    assert "all 1214 events are point events" in texts(check_dataset(config))
