@@ -35,6 +35,9 @@ def predict(
     csv: Annotated[Path | None, Parameter(help="Also write a table (CSV) to this file.")] = None,
     batch_size: Annotated[int | None, Parameter(help="Recordings per forward pass; changes no result.")] = None,
     min_score: Annotated[float | None, Parameter(help="Leave out detections that score less.")] = None,
+    operating_point: Annotated[
+        bool, Parameter(help="Only detections that reach their label's threshold (eventide calibrate).", negative="")
+    ] = False,
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     amp: Annotated[bool, Parameter(help="Compute in bfloat16 or float16: faster, scores differ slightly.")] = False,
     force: Annotated[bool, Parameter(help="Overwrite files that exist.")] = False,
@@ -53,6 +56,7 @@ def predict(
         if path is not None and path.exists() and not force:
             raise UsageError(f"{path} exists already; give another name, or --force to overwrite it")
     from eventide.engine.memory import keep_freed_memory
+    from eventide.engine.predict_files import predict_split
     from eventide.evaluation.results import write_results, write_results_csv
 
     keep_freed_memory()
@@ -60,11 +64,13 @@ def predict(
     begin = time.perf_counter()
     with progress_bar("predicting") as on_progress:
         if config is not None and split is not None:
-            found = _split(checkpoint, config, overrides, split, annotations, fps, device, amp, on_progress)
+            predictor = _load(_with_data(config, overrides, checkpoint), checkpoint, device, amp, operating_point)
+            found = predict_split(predictor, split, annotations, fps, on_progress)
         else:
-            found = _folder(checkpoint, features or [], overrides, annotations, fps, device, amp, on_progress)
+            predictor = _load(_with_keys(overrides, checkpoint), checkpoint, device, amp, operating_point)
+            found = _folder(predictor, features or [], annotations, fps, on_progress)
     if min_score is not None:
-        found = {name: _above(detections, min_score) for name, detections in found.items()}
+        found = {name: detections.take(detections.scores >= min_score) for name, detections in found.items()}
     write_results(output, found)
     if csv is not None:
         write_results_csv(csv, found)
@@ -100,63 +106,50 @@ def _check_use(
         raise UsageError(f"--batch-size {batch_size}: give 1 or more")
 
 
-def _split(
-    checkpoint: Path,
-    config: Path,
-    overrides: Sequence[str],
-    split: str,
-    annotations: Path | None,
-    fps: float | None,
-    device: str,
-    amp: bool,
-    on_progress: Callable[[int, int], None],
-) -> dict[str, Detections]:
-    """Detections of a subset of a configuration's data."""
+def _with_data(config: Path, overrides: Sequence[str], checkpoint: Path) -> Callable[[Config], Config]:
+    """How the configuration stored in `checkpoint` takes over data and `test_cfg` of the file `config`."""
     from eventide.config_loading import load_config
-    from eventide.engine.predict import Predictor
-    from eventide.engine.predict_files import predict_split, with_data_of
+    from eventide.engine.predict_files import with_data_of
 
     _refuse(overrides, ("opt", "train_cfg"))
-    loaded = load_config(config, overrides)
-    change = with_data_of(loaded, config, checkpoint)
-    predictor = Predictor.load(checkpoint, device=device, amp=amp, change=change)
+    return with_data_of(load_config(config, overrides), config, checkpoint)
+
+
+def _with_keys(overrides: Sequence[str], checkpoint: Path) -> Callable[[Config], Config]:
+    """How the configuration stored in `checkpoint` gets `--set` on top, checked like any other."""
+    from eventide.config_loading import override_config
+
+    _refuse(overrides, FIXED)
+    return lambda stored: override_config(stored, overrides, f"configuration in {checkpoint}")
+
+
+def _load(
+    change: Callable[[Config], Config], checkpoint: Path, device: str, amp: bool, operating_point: bool
+) -> Predictor:
+    """The model, which says what it computes in where that was asked for."""
+    from eventide.engine.predict import Predictor
+
+    predictor = Predictor.load(checkpoint, device=device, amp=amp, operating_point=operating_point, change=change)
     if predictor.precision:
         print(predictor.precision)
-    return predict_split(predictor, split, annotations, fps, on_progress)
+    return predictor
 
 
 def _folder(
-    checkpoint: Path,
+    predictor: Predictor,
     features: Sequence[Path],
-    overrides: Sequence[str],
     annotations: Path | None,
     fps: float | None,
-    device: str,
-    amp: bool,
     on_progress: Callable[[int, int], None],
 ) -> dict[str, Detections]:
     """Detections of every feature file in the folders."""
     from eventide.data.annotations import load_annotations
-    from eventide.engine.predict import Predictor
     from eventide.engine.predict_files import predict_folder
 
-    predictor: Predictor = Predictor.load(
-        checkpoint, device=device, amp=amp, change=lambda stored: _overridden(stored, overrides, checkpoint)
-    )
-    if predictor.precision:
-        print(predictor.precision)
     known = {}
     if annotations is not None:
         known = load_annotations(annotations, labels=predictor.labels, require=False).recordings
     return predict_folder(predictor, features, known, fps, on_progress)
-
-
-def _overridden(stored: Config, overrides: Sequence[str], checkpoint: Path) -> Config:
-    """The configuration stored in `checkpoint` with `--set` on top, checked like any other."""
-    _refuse(overrides, FIXED)
-    from eventide.config_loading import override_config
-
-    return override_config(stored, overrides, f"configuration in {checkpoint}")
 
 
 def _refuse(overrides: Sequence[str], sections: Sequence[str]) -> None:
@@ -164,10 +157,3 @@ def _refuse(overrides: Sequence[str], sections: Sequence[str]) -> None:
     fixed = [text for text in overrides if text.partition(".")[0] in sections]
     if fixed:
         raise UsageError(f"--set {fixed[0]}: the checkpoint decides that; dataset.* and test_cfg.* may be set here")
-
-
-def _above(detections: Detections, min_score: float) -> Detections:
-    from eventide.types import Detections as Kind
-
-    keep = detections.scores >= min_score
-    return Kind(detections.segments[keep], detections.scores[keep], detections.label_ids[keep], detections.labels)

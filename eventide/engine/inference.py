@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from eventide.config import Config
-from eventide.engine.postprocess import postprocess
+from eventide.engine.postprocess import check_settings, postprocess
 from eventide.engine.windows import Window, plan_windows
 from eventide.models.registry import DecodesOutputs
 from eventide.types import Batch, Candidates, Detections, PyramidOutput
@@ -26,7 +26,16 @@ class Inference:
         config: Config,
         labels: Sequence[str],
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        *,
+        operating_point: bool = False,
     ) -> None:
+        """`operating_point` reports only what reaches `test_cfg.class_threshold`.
+
+        Raises:
+            EventideError: `test_cfg` names a label that there is not, or holds no thresholds for the operating point.
+        """
+        check_settings(config.test_cfg, labels, operating_point)
+        self.operating_point = operating_point
         self.detector, self.decoder, self.settings, self.labels = detector, decoder, config.test_cfg, list(labels)
         self.kind = config.resolve().dataset.events or "segments"
         self.autocast = autocast
@@ -41,7 +50,7 @@ class Inference:
     def detect(self, batch: Batch) -> list[Detections]:
         """Detections of every sequence of a batch."""
         return [
-            postprocess(candidates, timeline, self.settings, self.labels, self.kind)
+            postprocess(candidates, timeline, self.settings, self.labels, self.kind, self.operating_point)
             for candidates, timeline in zip(self.candidates(batch), batch.timelines, strict=True)
         ]
 

@@ -20,6 +20,7 @@ from eventide.engine.devices import mixed_precision, pick_device
 from eventide.engine.external_scores import ExternalScores
 from eventide.engine.inference import Inference
 from eventide.engine.model_file import StoredModel, load_model
+from eventide.engine.postprocess import check_settings
 from eventide.engine.run_folder import RunFolder
 from eventide.engine.weights import describe_model, load_weights
 from eventide.models import build
@@ -34,17 +35,26 @@ class Predictor:
     """A detector with its configuration, labels and rate. `eventide.load(PATH)` makes one."""
 
     def __init__(
-        self, model: StoredModel, *, device: str = "auto", amp: bool = False, source: str = "the model"
+        self,
+        model: StoredModel,
+        *,
+        device: str = "auto",
+        amp: bool = False,
+        operating_point: bool = False,
+        source: str = "the model",
     ) -> None:
         self.config, self.labels, self.fps = model.config, model.labels, model.fps
+        check_settings(self.config.test_cfg, self.labels, operating_point, source)
         architecture = build(self.config)
         name = describe_model(self.config)
         load_weights(architecture.detector, model.tensors, source=source, stored=name, wanted=name)
         place = pick_device(device)
         autocast, self.precision = mixed_precision(place, amp)
         detector = architecture.detector.to(place).eval().requires_grad_(False)
-        self.inference = Inference(detector, architecture.decoder, self.config, self.labels, autocast)
-        self.external = ExternalScores.of(self.config.test_cfg)
+        self.inference = Inference(
+            detector, architecture.decoder, self.config, self.labels, autocast, operating_point=operating_point
+        )
+        self.external = ExternalScores.of(self.config.test_cfg, operating_point)
 
     @classmethod
     def load(
@@ -53,20 +63,23 @@ class Predictor:
         *,
         device: str = "auto",
         amp: bool = False,
+        operating_point: bool = False,
         change: Callable[[Config], Config] | None = None,
     ) -> Predictor:
         """A predictor from a model file, a training checkpoint or a run's folder.
 
         `amp` computes in bfloat16, or float16 on GPUs without it; where there is neither, in float32 (`.precision`
-        says which). `change` gives the configuration to use in place of the stored one.
+        says which). `operating_point` reports only detections that reach the threshold of their label
+        (`test_cfg.class_threshold`). `change` gives the configuration to use in place of the stored one.
 
         Raises:
-            EventideError: there is nothing at `path`, or it is damaged or something else.
+            EventideError: there is nothing at `path`, it is damaged or something else, or it has no thresholds for the
+                operating point.
         """
         model = load_stored(Path(path))
         if change is not None:
             model.config = change(model.config)
-        return cls(model, device=device, amp=amp, source=str(path))
+        return cls(model, device=device, amp=amp, operating_point=operating_point, source=str(path))
 
     @overload
     def predict(

@@ -22,10 +22,12 @@ from eventide.types import Detections, EventideError, Recording, UsageError
 Progress = Callable[[int, int], object]  # recordings done, recordings in all
 # Keys of `model` that change nothing in inference, or that belong to the weights whatever a configuration says.
 TRAINING_ONLY = ("regression_range", "backbone.padding", "backbone.max_len")
+CALIBRATED = ("score_temperature", "class_threshold", "std_scale")  # keys of `test_cfg` that `eventide calibrate` sets
 
 
 def with_data_of(config: Config, path: Path, source: Path) -> Callable[[Config], Config]:
-    """How a stored configuration takes over the data and test settings of `config`, read from `path`.
+    """How a stored configuration takes over the data and test settings of `config`, read from `path`; what calibration
+    found stays the model's where `config` does not say otherwise.
 
     The result raises EventideError where `config` describes another model than the one stored in `source`.
     """
@@ -34,7 +36,11 @@ def with_data_of(config: Config, path: Path, source: Path) -> Callable[[Config],
         refuse_other_model(stored, config, source, path)
         kept = {key: getattr(stored.dataset, key) for key in ("input_dim", "num_classes", "max_seq_len")}
         dataset = config.dataset.model_copy(update=kept)
-        return config.model_copy(update={"model": stored.model, "train_cfg": stored.train_cfg, "dataset": dataset})
+        found = {key: getattr(stored.test_cfg, key) for key in CALIBRATED if getattr(config.test_cfg, key) is None}
+        test_cfg = config.test_cfg.model_copy(update=found)
+        return config.model_copy(
+            update={"model": stored.model, "train_cfg": stored.train_cfg, "dataset": dataset, "test_cfg": test_cfg}
+        )
 
     return change
 

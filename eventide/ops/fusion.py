@@ -6,7 +6,7 @@ import numpy as np
 
 
 def fuse_external_scores(
-    segments: np.ndarray, scores: np.ndarray, class_scores: np.ndarray, topk: int, max_seg_num: int
+    scores: np.ndarray, class_scores: np.ndarray, topk: int, max_seg_num: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Give the best segments of one recording the best classes of an external classifier.
 
@@ -15,12 +15,11 @@ def fuse_external_scores(
     segments had before play no part.
 
     Args:
-        segments: (N, 2), any unit.
         scores: (N,) scores of the segments, >= 0.
         class_scores: (classes,) scores of the whole recording, >= 0; index = label id.
 
     Returns:
-        segments (M, 2) float32, scores (M,) float32 and label ids (M,) int64 by falling score;
+        (M,) int64, which segment each is, scores (M,) float32 and label ids (M,) int64, by falling score;
         M = min(N, max_seg_num) * min(topk, classes).
     """
     class_scores = np.asarray(class_scores, dtype=np.float64).reshape(-1)
@@ -29,7 +28,7 @@ def fuse_external_scores(
     fused = np.sqrt(class_scores[best_classes, None] * np.asarray(scores, dtype=np.float64)[None, best]).reshape(-1)
     order = np.argsort(-fused, kind="stable")
     return (
-        np.tile(np.asarray(segments, dtype=np.float32).reshape(-1, 2)[best], (len(best_classes), 1))[order],
+        np.tile(best, len(best_classes))[order],
         fused.astype(np.float32)[order],
         np.repeat(best_classes, len(best)).astype(np.int64)[order],
     )

@@ -55,10 +55,10 @@ def allowed(segments: np.ndarray, scores: np.ndarray, label_ids: np.ndarray, rul
     segments = np.ascontiguousarray(segments, dtype=np.float64).reshape(-1, 2)
     label_ids = np.asarray(label_ids, dtype=np.int64)
     lengths, slack = segments[:, 1] - segments[:, 0], ROUNDING * np.abs(segments).max(axis=1, initial=0.0)
-    fits = np.asarray(scores) >= rules.lowest_score.astype(np.float32)[label_ids]
-    fits &= lengths >= rules.shortest[label_ids] - slack
-    fits &= lengths <= rules.longest[label_ids] + slack
-    rows = np.flatnonzero(fits)
+    broken = np.asarray(scores) < rules.lowest_score.astype(np.float32)[label_ids]
+    broken |= lengths < rules.shortest[label_ids] - slack
+    broken |= lengths > rules.longest[label_ids] + slack
+    rows = np.flatnonzero(~broken)  # what is not a number breaks no rule: it stays, to be seen
     rows = rows[np.argsort(-np.asarray(scores)[rows], kind="stable")]
     return _spaced(segments, label_ids, rows, rules.min_gap, rules.max_overlap, max(most, 0))
 

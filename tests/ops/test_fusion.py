@@ -7,15 +7,14 @@ import pytest
 
 from eventide.ops.fusion import fuse_external_scores
 
-SEGMENTS = np.array([[0, 1], [2, 3], [4, 5]], np.float32)
 SCORES = np.array([0.25, 0.64, 0.04], np.float32)
 
 
 def test_best_classes_and_square_root() -> None:
-    segments, scores, label_ids = fuse_external_scores(SEGMENTS, SCORES, np.array([0.0, 1.0, 0.25]), 2, 200)
+    rows, scores, label_ids = fuse_external_scores(SCORES, np.array([0.0, 1.0, 0.25]), 2, 200)
     assert label_ids.tolist() == [1, 1, 2, 2, 1, 2]
     np.testing.assert_allclose(scores, [0.8, 0.5, 0.4, 0.25, 0.2, 0.1], rtol=1e-6)
-    assert segments[:, 0].tolist() == [2, 0, 2, 0, 4, 4]
+    assert rows.tolist() == [1, 0, 1, 0, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -28,15 +27,13 @@ def test_best_classes_and_square_root() -> None:
     ],
 )
 def test_sizes(label: str, topk: int, max_seg_num: int, number: int) -> None:
-    segments, scores, label_ids = fuse_external_scores(SEGMENTS, SCORES, np.array([0.1, 0.2, 0.3]), topk, max_seg_num)
-    assert segments.shape == (number, 2)
-    assert scores.shape == label_ids.shape == (number,)
-    assert segments.dtype == scores.dtype == np.float32
-    assert label_ids.dtype == np.int64
+    rows, scores, label_ids = fuse_external_scores(SCORES, np.array([0.1, 0.2, 0.3]), topk, max_seg_num)
+    assert rows.shape == scores.shape == label_ids.shape == (number,)
+    assert scores.dtype == np.float32
+    assert rows.dtype == label_ids.dtype == np.int64
     assert (np.diff(scores) <= 0).all()
 
 
 def test_no_segments() -> None:
-    segments, _, label_ids = fuse_external_scores(np.zeros((0, 2)), np.zeros(0), np.ones(4), 2, 200)
-    assert segments.shape == (0, 2)
-    assert len(label_ids) == 0
+    rows, scores, label_ids = fuse_external_scores(np.zeros(0), np.ones(4), 2, 200)
+    assert len(rows) == len(scores) == len(label_ids) == 0
