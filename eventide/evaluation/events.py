@@ -43,7 +43,7 @@ class GroundTruth(Events):
     """Annotated events of the recordings of a split."""
 
     num_dropped: int = 0  # events left out: too short, or repeats of another
-    num_other_kind: int = 0  # events left out: points where segments are scored
+    num_other_kind: int = 0  # points left out where segments are scored; segments taken for points where points are
 
     @staticmethod
     def from_recordings(
@@ -61,7 +61,6 @@ class GroundTruth(Events):
         label_ids = concatenate([label_ids for _, label_ids, _ in all_events], np.int64)
         named = all(i < len(labels) and labels[i] != str(i) for i in np.unique(label_ids).tolist())
         num_points = sum(0 if r.is_point is None else int(r.is_point.sum()) for r in recordings)
-        num_other = num_points if kind == "segments" else 0
         return GroundTruth(
             recordings=[recording.id for recording in recordings],
             recording_index=np.repeat(np.arange(len(recordings)), [len(ids) for _, ids, _ in all_events]),
@@ -71,7 +70,7 @@ class GroundTruth(Events):
             labels=list(labels) if named else [],
             kind=kind,
             num_dropped=sum(dropped for _, _, dropped in all_events),
-            num_other_kind=num_other,
+            num_other_kind=num_points if kind == "segments" else sum(len(r.segments) for r in recordings) - num_points,
         )
 
 

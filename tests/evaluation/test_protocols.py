@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from eventide.evaluation.protocols import PROTOCOLS, thresholds_of
+from eventide.evaluation.protocols import PROTOCOLS, SOCCERNET, choose_rule, thresholds_of
 from eventide.types import UsageError
 
 
@@ -37,3 +39,47 @@ def test_wrong_use(protocol: str | None, tiou: list[float] | None, message: str)
     with pytest.raises(UsageError, match=message):
         thresholds_of(protocol, tiou)
     assert len(PROTOCOLS) == 4
+
+
+OPTIONS: dict[str, Any] = {"protocol": None, "tiou": None, "tolerance": None, "tolerance_frames": None}
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "scored", "measure", "thresholds"),
+    [
+        ({"tiou": [0.5]}, None, "segments", "tiou", [0.5]),
+        ({"protocol": "epic"}, "segments", "segments", "tiou", [0.1, 0.2, 0.3, 0.4, 0.5]),
+        ({"tolerance": [1, 0.5, 1]}, None, "points", "seconds", [0.5, 1]),
+        ({"tolerance_frames": [2, 0]}, "points", "points", "frames", [0, 2]),
+        ({"protocol": "soccernet-tight"}, "points", "points", "soccernet", [1, 2, 3, 4, 5]),
+        ({}, "points", "points", "seconds", [0.25, 0.5, 1]),
+        ({"tiou": [0.5]}, "points", "segments", "tiou", [0.5]),  # told apart from the results by the command
+    ],
+)
+def test_rules(options: dict[str, Any], kind: Any, scored: str, measure: str, thresholds: list[float]) -> None:
+    rule = choose_rule(**{**OPTIONS, **options}, kind=kind)
+    assert (rule.kind, rule.measure) == (scored, measure)
+    assert rule.thresholds.tolist() == pytest.approx(thresholds)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({}, "segments", "give exactly one of --protocol"),
+        ({}, None, "point events are scored with --tolerance"),
+        ({"tiou": [0.5], "tolerance": [1]}, None, "--tiou and --tolerance are different ways to score"),
+        ({"tolerance": [1], "tolerance_frames": [1]}, "points", "--tolerance and --tolerance-frames are different"),
+        ({"protocol": "soccernet-loose", "tolerance": [1]}, "points", "--protocol and --tolerance are different"),
+        ({"protocol": "soccernet-loose", "tiou": [0.5]}, "points", "exactly one of --protocol"),
+        ({"tolerance": [-1]}, "points", "--tolerance -1 is no tolerance"),
+        ({"tolerance": [float("nan")]}, "points", "--tolerance nan is no tolerance"),
+        ({"tolerance_frames": [-2]}, "points", "--tolerance-frames -2 is no tolerance"),
+    ],
+)
+def test_rules_that_contradict(options: dict[str, Any], kind: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        choose_rule(**{**OPTIONS, **options}, kind=kind)
+
+
+def test_windows_of_soccernet() -> None:
+    assert SOCCERNET["soccernet-loose"].tolist() == [5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60]
