@@ -136,7 +136,7 @@ def _notes(situation: Situation) -> list[str]:
         )
     if situation.data.survey is not None and situation.events == "segments" and situation.data.survey.points:
         notes.append(
-            f"{situation.data.survey.points} of {situation.num_events} training events are points (`time`), which a "
-            "model of segments cannot learn: remove them, or choose --events points."
+            f"{situation.data.survey.points} of {situation.num_events} training events are points (`time`), which are "
+            "left out of the training of segments; --events points learns all of them."
         )
     return notes

@@ -265,6 +265,11 @@ def situation_of(options: Options, data: Data) -> Situation:
         raise UsageError(f"not enough to go by: add {flags}; or answer questions on a terminal, without redirection")
     because = {}
     events, because["events"] = _given(options, "events") or find_events(data)
+    if events == "segments" and data.survey is not None and not len(data.survey.durations):
+        raise UsageError(
+            f"--events segments: all {data.survey.points} training events in {data.annotations} are points (`time`), "
+            "which have no end; leave the option out, or choose points"
+        )
     noisy, because["noisy"] = find_noise(options, data)
     if options.length is not None:
         longest, because["longest"] = parse_length(options.length), _source(options, "length", options.length)
@@ -292,7 +297,7 @@ def find_events(data: Data) -> tuple[EventKind, str]:
     found = data.survey
     if found is None:
         raise UsageError("not enough to go by: add --events segments|points, or --annotations FILE")
-    if found.points:
+    if 2 * found.points >= found.events:
         return "points", f"{found.points} of {found.events} training events are annotated as `time`"
     if data.events is not None:
         short = int((data.events < 1).sum())
