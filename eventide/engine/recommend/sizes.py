@@ -126,7 +126,7 @@ def batch_choices(situation: Situation, length: int, channels: int) -> Iterator[
     """Sequences per batch, mixed precision and accumulation."""
     row, recordings = hardware(situation), situation.num_recordings
     size, reason = row.batch_size, f"{_machine_text(situation, row)}"
-    fitting = max(1, int(min(fitting_vectors(situation, channels) // length, 64)))
+    fitting = max(1, int(min(fitting_vectors(situation, channels), 64.0 * length)) // length)
     if fitting < size:
         size, reason = (
             fitting,
