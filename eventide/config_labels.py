@@ -1,4 +1,4 @@
-"""Keys of `test_cfg` that give values per label: which label ids these are, once the labels are known."""
+"""Keys that give values per label: which label ids these are, once the labels are known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from eventide.config import TestConfig
+from eventide.config import Config, TestConfig
 from eventide.types import EventideError
 
 PER_LABEL = ("class_sigma", "class_threshold", "min_gap", "max_overlap", "duration_limits")
@@ -22,7 +22,7 @@ def by_label_id(settings: TestConfig, key: str, labels: Sequence[str]) -> dict[i
     values = getattr(settings, key)
     if not isinstance(values, dict):
         return {}
-    if problem := _problem(f"test_cfg.{key}", values, labels):
+    if problem := label_problem(f"test_cfg.{key}", values, labels):
         raise EventideError(problem)
     return {labels.index(label): value for label, value in values.items()}
 
@@ -30,11 +30,18 @@ def by_label_id(settings: TestConfig, key: str, labels: Sequence[str]) -> dict[i
 def label_problems(settings: TestConfig, labels: Sequence[str]) -> list[str]:
     """What is wrong with the labels that `test_cfg` names, one message per key."""
     values = ((f"test_cfg.{key}", getattr(settings, key)) for key in PER_LABEL)
-    problems = [_problem(key, value, labels) for key, value in values if isinstance(value, dict)]
+    problems = [label_problem(key, value, labels) for key, value in values if isinstance(value, dict)]
     return [problem for problem in problems if problem]
 
 
-def _problem(key: str, named: dict[str, Any], labels: Sequence[str]) -> str:
+def named_labels(config: Config) -> list[str]:
+    """All labels that a configuration names, sorted."""
+    values = [config.model.heatmap.width, *(getattr(config.test_cfg, key) for key in PER_LABEL)]
+    return sorted({label for value in values if isinstance(value, dict) for label in value})
+
+
+def label_problem(key: str, named: dict[str, Any], labels: Sequence[str]) -> str:
+    """What to say about labels that a key names and that there are not; empty when all are there."""
     unknown = [label for label in named if label not in labels]
     if not unknown:
         return ""

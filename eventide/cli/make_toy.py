@@ -80,12 +80,13 @@ def commands(config: Config, folder: Path) -> list[str]:
     short: list[str] = []
     if opt.schedule_type == "cosine" and opt.epochs > TRIAL_EPOCHS:
         short = ["--set", f"opt.epochs={TRIAL_EPOCHS}", *(["opt.warmup_epochs=1"] if opt.warmup else [])]
-    thresholds = [f"{value:g}" for value in config.tiou_thresholds]
+    points = config.dataset.events == "points"
+    thresholds = [f"{value:g}" for value in (config.tolerances if points else config.tiou_thresholds)]
     lines: list[list[str | Path]] = [
         ["eventide", "check", used],
         ["python", "train.py", used, "--output", "try", *short],
         ["eventide", "predict", "--checkpoint", model, "--config", used, "--split", split, "--output", results],
         ["eventide", "eval", "--predictions", results, "--annotations", folder / ANNOTATIONS, "--split", split],
     ]
-    lines[-1] += ["--tiou", *thresholds]
+    lines[-1] += ["--tolerance" if points else "--tiou", *thresholds]
     return [shlex.join(map(str, line)) for line in lines]

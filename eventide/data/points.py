@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 
 import numpy as np
 
 from eventide.config import Config
+from eventide.config_labels import label_problem
 from eventide.ops.segments import point_times, unique_points
 from eventide.types import Recording
 
@@ -57,13 +57,7 @@ def _widths(recording: Recording, width: Width, labels: Sequence[str]) -> np.nda
 
 def width_problem(width: Width, labels: Sequence[str]) -> str:
     """What to say about labels of `model.heatmap.width` that the annotations lack; empty when there are none."""
-    unknown = [label for label in width if label not in labels] if isinstance(width, dict) else []
-    if not unknown:
-        return ""
-    close = get_close_matches(unknown[0], labels, n=1)
-    known = ", ".join(repr(label) for label in labels[:10]) + (", ..." if len(labels) > 10 else "")
-    hint = f"did you mean {close[0]!r}?" if close else f"labels are {known or 'missing altogether'}"
-    return f"model.heatmap.width names {' and '.join(map(repr, unknown))}, which the annotations do not have; {hint}"
+    return label_problem("model.heatmap.width", width, labels) if isinstance(width, dict) else ""
 
 
 def kind_findings(recordings: Sequence[Recording], config: Config) -> tuple[str, str]:

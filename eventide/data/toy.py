@@ -1,7 +1,8 @@
 """A tiny generated data set for any configuration: what it holds, as a pure function of configuration and seed.
 
-Every class has a direction of its own in feature space, which shows while an event of it lasts, on top of white noise.
-So a model that trains at all learns it, and a wrong stride or frame rate shows as an offset of every boundary.
+Every class has a direction of its own in feature space, which shows while an event of it lasts (a point event: for one
+or two vectors around it), on top of white noise. So a model that trains at all learns it, and a wrong stride or frame
+rate shows as an offset of every boundary.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eventide.config import Config, DatasetConfig, sum_of
+from eventide.config_labels import named_labels
 from eventide.ops.timeline import grid_to_seconds
 from eventide.types import UsageError
 
@@ -21,6 +23,7 @@ VECTORS_PER_EVENT = 12  # of the model's grid, pauses included
 FEWEST_VECTORS, MOST_VECTORS = 160, 1200  # of the model's grid, before a random share on top
 FUSED_CLASSES = 5  # classes of proposals whose labels come from external scores; the configuration does not say
 RATES = (30.0, 25.0, 29.97)  # frames per second where the configuration leaves them to the annotations
+BUMP = (1.0, 2.0)  # vectors of the model's grid that show a point event, shortest and longest
 NOISE = 0.5  # standard deviation; a class direction has 1 per channel
 _DIRECTIONS, _ORDER, _SCORES = (2**32 - 1 - number for number in range(3))  # streams of random numbers, beyond indices
 
@@ -35,6 +38,7 @@ class ToyPlan:
     free: tuple[int, ...]  # label ids from which further events are drawn; empty: from a recording's own
     num_labels: int
     seed: int
+    names: tuple[str, ...] = ()  # labels that the configuration names
 
     @property
     def ids(self) -> list[str]:
@@ -43,9 +47,10 @@ class ToyPlan:
 
     @property
     def labels(self) -> list[str]:
-        """Label per id; their sorted order is that of the ids."""
+        """Label per id, those first that the configuration names; their sorted order is that of the ids."""
         width = len(str(self.num_labels - 1))
-        return [f"class_{label_id:0{width}d}" for label_id in range(self.num_labels)]
+        plain = (f"class_{label_id:0{width}d}" for label_id in range(self.num_labels))
+        return sorted(list(dict.fromkeys((*self.names, *plain)))[: self.num_labels])
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class ToyRecording:
     """One generated recording; times in seconds."""
 
     features: np.ndarray  # (T, C) float16
-    segments: np.ndarray  # (G, 2) float64, sorted by start
+    segments: np.ndarray  # (G, 2) float64, sorted by start; of a point event both are its time
     label_ids: np.ndarray  # (G,) int64
     duration: float
     fps: float
@@ -82,7 +87,8 @@ def plan_toy(config: Config, recordings: int | None = None, seed: int = 0) -> To
         negative = len(validation) >= 3 and index == len(validation) - 1
         required.append(None if negative else (order[index % len(order)],))
     free = () if fused else tuple(order)  # a video classifier knows the classes of a recording, so it has few
-    return ToyPlan(config.dataset, (*training, *validation), tuple(required), free, num_labels, seed)
+    names = tuple(named_labels(config))
+    return ToyPlan(config.dataset, (*training, *validation), tuple(required), free, num_labels, seed, names)
 
 
 def _subsets(config: Config, recordings: int | None) -> tuple[list[str], list[str]]:
@@ -122,7 +128,8 @@ def make_toy_recording(plan: ToyPlan, index: int) -> ToyRecording:
     settings, required = plan.dataset, plan.required[index]
     label_ids = _draw_labels(rng, required, plan.free)
     rows, rows_per_vector = _length(rng, settings, len(label_ids))
-    positions = _place(rng, len(label_ids), rows, rows_per_vector)
+    shown = _place_points if settings.events == "points" else _place
+    positions = shown(rng, len(label_ids), rows, rows_per_vector)
     order = np.argsort(positions[:, 0], kind="stable")
     positions, label_ids = positions[order], label_ids[order]
     fps = settings.default_fps or RATES[index % len(RATES)]
@@ -134,6 +141,8 @@ def make_toy_recording(plan: ToyPlan, index: int) -> ToyRecording:
     features = NOISE * rng.standard_normal((rows, sum_of(settings.input_dim)), dtype=np.float32)
     strength = rng.uniform(0.8, 1.2, len(label_ids))
     features += (_shares(positions, rows, window) * strength).astype(np.float32) @ class_directions(plan)[label_ids]
+    if settings.events == "points":  # in the middle of what shows it
+        positions = np.repeat(positions.mean(axis=1, keepdims=True), 2, axis=1)
     segments = np.round(grid_to_seconds(positions, fps, stride, frames), 3)
     return ToyRecording(features.astype(np.float16), segments, label_ids, round(duration, 3), fps)
 
@@ -186,6 +195,14 @@ def _place(rng: np.random.Generator, events: int, rows: int, rows_per_vector: fl
         edges = np.cumsum(parts) * (rows - 1) / parts.sum()
         placed.append(np.stack([edges[0:-1:2], edges[1::2]], axis=1))
     return np.concatenate(placed)
+
+
+def _place_points(rng: np.random.Generator, events: int, rows: int, rows_per_vector: float) -> np.ndarray:
+    """Starts and ends of what shows each point event, (G, 2) in rows; no two events are at one time."""
+    pauses = 0.4 + rng.exponential(0.4, events + 1)
+    times = (np.cumsum(pauses) * (rows - 1) / pauses.sum())[:-1]
+    reach = 0.5 * rows_per_vector * rng.uniform(*BUMP, events)
+    return np.stack([times - reach, times + reach], axis=1)
 
 
 def _shares(positions: np.ndarray, rows: int, window: float) -> np.ndarray:

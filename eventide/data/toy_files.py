@@ -94,13 +94,17 @@ def write_toy(
 def annotations_of(plan: ToyPlan, recordings: Sequence[ToyRecording]) -> dict[str, Any]:
     """The annotation file of recordings."""
     labels = plan.labels
+
+    def when(start: float, end: float) -> dict[str, Any]:
+        return {"time": start} if plan.dataset.events == "points" else {"segment": [start, end]}
+
     database = {
         name: {
             "subset": subset,
             "duration": recording.duration,
             "fps": recording.fps,
             "annotations": [
-                {"segment": segment, "label": labels[label_id], "label_id": label_id}
+                {**when(*segment), "label": labels[label_id], "label_id": label_id}
                 for segment, label_id in zip(recording.segments.tolist(), recording.label_ids.tolist(), strict=True)
             ],
         }

@@ -124,10 +124,11 @@ def in_a_process(words: list[str], run_cli: RunCli, run_train: RunCli, folder: P
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["LocPointTransformer", "SnapFormer"])
 def test_every_printed_command_runs_and_the_events_are_learnt(
-    tmp_path: Path, run_cli: RunCli, run_train: RunCli
+    tmp_path: Path, architecture: str, run_cli: RunCli, run_train: RunCli
 ) -> None:
-    (tmp_path / "mine.yaml").write_text(OWN, encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(OWN.replace("model:", f"model:\n  meta_arch: {architecture}"), encoding="utf-8")
     output = in_a_process(["eventide", "make-toy", "mine.yaml", "toy"], run_cli, run_train, tmp_path)
     check, train, predict, evaluate = printed(output)
     train = train[: train.index("--set")]  # all epochs

@@ -286,7 +286,7 @@ def test_points_that_cannot_be_told_apart(
 def test_widths_of_unknown_labels(tmp_path: Path) -> None:
     report = check_dataset(point_data(tmp_path, width={"clap": 0.1, "jum": 0.2}))
     assert len(report.problems) == 1
-    assert "heatmap.width names 'jum', which the annotations do not have; did you mean 'jump'?" in report.problems[0]
+    assert "heatmap.width: 'jum' (did you mean 'jump'?) is not among the labels: 'clap', 'jump'" in report.problems[0]
 
 
 def test_points_where_segments_are_learnt(tmp_path: Path) -> None:

@@ -139,6 +139,46 @@ def test_events_show_in_the_frames_that_a_vector_covers(layout: str) -> None:
     assert np.corrcoef(strength.ravel(), expected.ravel())[0, 1] > 0.8
 
 
+ALSO_AS_POINTS = (
+    *("plain", "rates in the annotations", "many classes", "every second vector", "covering the recording"),
+    *("no window", "resized", "windows wider than steps"),
+)
+POINTS = {label: {**LAYOUTS[label], "model": {"meta_arch": "SnapFormer"}} for label in ALSO_AS_POINTS}
+
+
+@pytest.mark.parametrize("layout", POINTS.values(), ids=POINTS)
+def test_point_events_are_short_bumps_of_their_class(layout: dict[str, Any]) -> None:
+    """The direction of an event's class is strongest, of all places and on average, in the vectors at its time."""
+    config = config_of(**layout)
+    plan, settings = plan_toy(config), config.dataset
+    directions = class_directions(plan)
+    at_event = []
+    for index in range(len(plan.ids)):
+        recording = make_toy_recording(plan, index)
+        times, ends = recording.segments.T
+        assert (times == ends).all()
+        assert (np.diff(times) > 0).all()
+        assert ((times >= 0) & (times <= recording.duration)).all()
+        rows = len(recording.features)
+        stride = settings.feat_stride if settings.feat_stride > 0 else recording.duration * recording.fps / rows
+        frames = settings.num_frames if settings.feat_stride > 0 else stride
+        places = np.clip(seconds_to_grid(times, recording.fps, stride, frames).round(), 0, rows - 1).astype(int)
+        strength = recording.features.astype(np.float32) @ directions.T / (directions**2).sum(axis=1)
+        at_event += strength[places, recording.label_ids].tolist()
+        assert abs(strength.mean()) < 0.1, "most vectors show nothing"
+    reach = max(1.0, settings.num_frames / settings.feat_stride) if settings.feat_stride > 0 else 1.0
+    assert np.mean(at_event) > 0.6 / reach, "a window averages over more than the bump"
+
+
+@pytest.mark.parametrize("named", [["snap"], ["zip", "alpha"], ["a", "b", "c", "d", "e"]], ids=len)
+def test_labels_that_the_configuration_names_are_there(named: list[str]) -> None:
+    widths = dict.fromkeys(named, 0.1)
+    plan = plan_toy(config_of(model={"meta_arch": "SnapFormer", "heatmap": {"width": widths}}))
+    assert set(named) <= set(plan.labels)
+    assert len(plan.labels) == 5
+    assert plan.labels == sorted(plan.labels)
+
+
 @pytest.mark.parametrize(
     ("label", "splits", "recordings", "expected"),
     [

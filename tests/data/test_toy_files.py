@@ -54,6 +54,11 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "proposals, npz": {"dataset": {"num_classes": 1}, "test_cfg": {"ext_score_file": "x/s.npz"}},
     "fused classes": {"test_cfg": {"ext_score_file": "scores.JSON"}},
     "splits": {"train_split": ["Train", "extra"], "val_split": ["val", "test"]},
+    "points": {"model": {"meta_arch": "SnapFormer"}},
+    "points of widths": {"model": {"meta_arch": "SnapFormer", "heatmap": {"width": {"snap": 0.2, "click": 1.0}}}},
+    "points, resized": {"dataset": {"force_upsampling": True}, "model": {"meta_arch": "SnapFormer"}},
+    "points, every third vector": {"dataset": {"downsample_rate": 3}, "model": {"meta_arch": "SnapFormer"}},
+    "labels of gaps": {"test_cfg": {"min_gap": {"jump": 2.0}}},
     "excluded": {"train_cfg": {"head_empty_cls": [1]}},
 }
 
@@ -97,6 +102,14 @@ def test_data_sets_pass_the_checks(tmp_path: Path, layout: dict[str, Any]) -> No
     assert given.pop("output_folder") == str(toy / RUNS)
     before.pop("output_folder")
     assert given == before
+
+
+def test_points_are_written_as_times(tmp_path: Path) -> None:
+    toy = write(tmp_path, LAYOUTS["points"])
+    database = json.loads((toy / ANNOTATIONS).read_text(encoding="utf-8"))["database"]
+    events = [event for item in database.values() for event in item["annotations"]]
+    assert len(events) > 40
+    assert all(set(event) == {"time", "label", "label_id"} for event in events)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
