@@ -74,7 +74,6 @@ def fused(name: str, content: bytes | dict[str, Any]) -> Callable[[Path], object
     return run
 
 
-TIME_ONLY = {"database": {"a": {"subset": "validation", "annotations": [{"time": 1.0, "label": "snap"}]}}}
 ONLY_IDS = {"database": {"a": {"subset": "validation", "annotations": [{"segment": [1, 2], "label_id": 0}]}}}
 
 CASES = [
@@ -171,20 +170,6 @@ CASES = [
         "gave a results file with several mistakes",
         scored({"results": {"a": [{**GOOD, "score": None}, {**GOOD, "segment": "1-2"}], "b": {}}}),
         r"3 problems\n.*score is missing\n.*segment is \"1-2\".*\n.*a list of detections is needed",
-        1,
-    ),
-    ErrorCase(
-        "results: point events",
-        "evaluated point events (`time` instead of `segment`)",
-        scored({"results": {"a": [{"time": 1.0, "label": "snap", "score": 0.5}]}}),
-        "point mAP is not available yet",
-        1,
-    ),
-    ErrorCase(
-        "evaluation: annotated points",
-        "evaluated against annotated point events",
-        scored(record(), annotations=TIME_ONLY),
-        "not available yet",
         1,
     ),
     ErrorCase(
