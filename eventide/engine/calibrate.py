@@ -19,7 +19,7 @@ from eventide.engine.inference import Inference
 from eventide.engine.model_file import StoredModel, load_model, replace_config
 from eventide.engine.postprocess import postprocess
 from eventide.engine.predict import Predictor
-from eventide.engine.predict_files import with_data_of
+from eventide.engine.predict_files import CALIBRATED, with_data_of
 from eventide.engine.run_folder import RunFolder
 from eventide.engine.weights import config_differences, shorten
 from eventide.evaluation.calibration import FLOOR, NUM_BINS, scale_scores
@@ -35,7 +35,6 @@ from eventide.evaluation.operating_point import (
 )
 from eventide.types import Candidates, EventideError, Timeline, UsageError
 
-CALIBRATED = ("score_temperature", "class_threshold", "std_scale")  # keys of test_cfg that calibration sets
 Progress = Callable[[str, int, int], object]  # what is being done, how much of it, of how much
 
 
@@ -120,7 +119,11 @@ def calibrate(checkpoint: Path, request: Request, on_progress: Progress) -> dict
             "bins": NUM_BINS,
             **describe(collected.judged, fitted, model.labels),
             "held_out": None if folds is None else held_out(collected, folds, len(model.labels), on_progress),
-            "notes": [*warnings, *notes_on(fitted, collected), *changes(model.config.test_cfg, config.test_cfg)],
+            "notes": [
+                *warnings,
+                *notes_on(fitted, collected, request),
+                *changes(model.config.test_cfg, config.test_cfg),
+            ],
         }
         store(path, model, config.test_cfg, fitted, report)
     return report
@@ -266,9 +269,10 @@ def describe(judged_at: Callable[[float], Judged], fitted: Calibration, labels: 
     }
 
 
-def notes_on(fitted: Calibration, collected: Collected) -> list[str]:
+def notes_on(fitted: Calibration, collected: Collected, request: Request) -> list[str]:
     """What a user should wonder about."""
-    notes = []
+    own = [f"test_cfg.{key}" for key in CALIBRATED if getattr(request.config.test_cfg, key) is not None]
+    notes = [f"{request.config_path} sets {', '.join(own)}, which goes before what the model holds"] if own else []
     if not 0.11 < fitted.temperature < 9:
         notes.append("the temperature is at the end of what is tried (0.1 to 10): do not trust the scores")
     judged = collected.judged(fitted.temperature)

@@ -19,6 +19,7 @@ import numpy as np
 
 FLOOR = 0.05
 NUM_BINS = 15
+LEAST_IN_BIN = 10  # detections: the share right of fewer is mostly chance
 CERTAIN = 1e-7  # scores are kept this far from 0 and 1, where their logits would be infinite
 GRID = [step / 8 * math.log(10) for step in range(-8, 9)]  # logarithms of temperatures from 0.1 to 10; 1 is among them
 GOLDEN = (math.sqrt(5) - 1) / 2
@@ -48,13 +49,19 @@ class Reliability:
 
 
 def expected_calibration_error(
-    scores: np.ndarray, right: np.ndarray, *, num_bins: int = NUM_BINS, floor: float = FLOOR
+    scores: np.ndarray,
+    right: np.ndarray,
+    *,
+    num_bins: int = NUM_BINS,
+    least_in_bin: int = LEAST_IN_BIN,
+    floor: float = FLOOR,
 ) -> Reliability:
     """Mean over detections of |mean score - share right| in their bin (Naeini et al. 2015; Guo et al. 2017).
 
     Bins hold equally many detections, not equal ranges of scores, of which most would be almost empty (adaptive
-    calibration error, Nixon et al. 2019). Detections with equal scores share a bin, so their order changes nothing;
-    empty bins are left out. `scores` (D,), `right` (D,) bool; detections that score less than `floor` do not count.
+    calibration error, Nixon et al. 2019); there are fewer bins than `num_bins` where one would hold less than
+    `least_in_bin`. Detections with equal scores share a bin, so their order changes nothing; empty bins are left out.
+    `scores` (D,), `right` (D,) bool; detections that score less than `floor` do not count.
     """
     kept = scores >= floor
     scores, right = np.asarray(scores, np.float64)[kept], np.asarray(right)[kept]
@@ -63,7 +70,7 @@ def expected_calibration_error(
     order = np.argsort(scores, kind="stable")
     scores, right = scores[order], right[order]
     first_of_equals = np.searchsorted(scores, scores)
-    bins = first_of_equals * num_bins // len(scores)
+    bins = first_of_equals * max(min(num_bins, len(scores) // least_in_bin), 1) // len(scores)
     numbers = np.bincount(bins)
     used = numbers > 0
     numbers = numbers[used]

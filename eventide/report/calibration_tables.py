@@ -37,6 +37,10 @@ def _rows(columns: list[Column]) -> list[tuple[str, list[str]]]:
     rows = [
         ("events", [str(column["events"]) for column in columns]),
         ("temperature", [_number(column.get("temperature")) for column in columns]),
+        (
+            f"detections from score {columns[0]['score_floor']} on",
+            [_counts(column["calibration_error"]) for column in columns],
+        ),
         ("expected calibration error (%)", [_change(column["calibration_error"]) for column in columns]),
         (
             "negative log likelihood per event",
@@ -63,6 +67,10 @@ def _change(errors: Mapping[str, Any]) -> str:
     """Calibration error before and after; a dash where no detection counts."""
     before, after = (percent(e["error"]) if e["detections"] else "-" for e in (errors["before"], errors["after"]))
     return f"{before} → {after}"
+
+
+def _counts(errors: Mapping[str, Any]) -> str:
+    return f"{errors['before']['detections']} → {errors['after']['detections']}"
 
 
 def _arrow(values: Mapping[str, float], form: str) -> str:

@@ -45,7 +45,7 @@ def calibrated(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     ],
 )
 def test_calibration_error(label: str, scores: list[float], right: list[bool], error: float, count: int) -> None:
-    found = expected_calibration_error(np.array(scores), np.array(right, bool))
+    found = expected_calibration_error(np.array(scores), np.array(right, bool), least_in_bin=1)
     assert found.error == pytest.approx(error)
     assert found.count == count == found.numbers.sum()
 
@@ -56,6 +56,13 @@ def test_bins_hold_equally_many() -> None:
     assert found.numbers.tolist() == [100] * 15
     assert (np.diff(found.mean_scores) > 0).all()
     assert found.numbers @ found.shares_right == pytest.approx(right.sum())
+
+
+@pytest.mark.parametrize(("count", "bins"), [(1, 1), (19, 1), (20, 2), (149, 14), (150, 15), (3000, 15)])
+def test_few_detections_have_few_bins(count: int, bins: int) -> None:
+    found = expected_calibration_error(*calibrated(count))
+    assert len(found.numbers) == bins
+    assert found.numbers.sum() == count
 
 
 def test_calibrated_scores_have_a_small_error_and_others_have_not() -> None:
