@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from eventide.config import Config
+from eventide.config_labels import label_problems
 from eventide.data.annotations import AnnotationSet, empty_split_message, load_annotations, split
 from eventide.data.check_report import (
     CheckReport,
@@ -22,6 +23,7 @@ from eventide.data.check_report import (
 )
 from eventide.data.coverage import positive_points_per_event
 from eventide.data.dataset import (
+    class_labels,
     feature_store,
     grid_length,
     makes_proposals,
@@ -206,7 +208,11 @@ def _report_facts(config: Config, facts: dict[str, _Facts], report: CheckReport,
 def _check_labels(config: Config, annotations: AnnotationSet, groups: Sequence[_Group], report: CheckReport) -> None:
     """Label ids that do not fit, classes without training examples, excluded classes that have some."""
     settings, excluded = config.dataset, set(config.train_cfg.head_empty_cls)
-    if makes_proposals(settings, annotations):
+    proposals, fused = makes_proposals(settings, annotations), bool(config.test_cfg.ext_score_file)
+    if proposals or len(annotations.labels) <= settings.num_classes:
+        known = class_labels(settings, annotations, keep_all=fused)
+        report.problems += label_problems(config.test_cfg, known)
+    if proposals:
         return
     if len(annotations.labels) > settings.num_classes:
         first = next(

@@ -114,6 +114,49 @@ def test_settings_on_the_command_line(folder: Path) -> None:
     assert {len(items) for items in of_split.values()} == {2}
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "use_diou_nms=true",
+        "score_temperature=3",
+        "class_sigma={clap: 0.01}",
+        "class_sigma.jump=0.01",
+        "min_gap=0.5",
+        "min_gap={jump: 2}",
+        "max_overlap=0.1",
+        "max_overlap.clap=0",
+        "duration_limits=[0.1, 1.5]",
+        "duration_limits={clap: [0.1, 1]}",
+    ],
+)
+def test_every_key_of_suppression_and_rules_acts(folder: Path, setting: str) -> None:
+    plain = predict(folder, "--features", "data/features")
+    changed = predict(folder, "--features", "data/features", "--set", f"test_cfg.{setting}", output="changed.json")
+    assert changed != plain
+
+
+def test_operating_point(folder: Path) -> None:
+    everything = predict(folder, "--features", "data/features", output="all.json")
+    words = ["--operating-point", "--set", "test_cfg.class_threshold={jump: 0.3, clap: 0.25}"]
+    some = predict(folder, "--features", "data/features", *words)
+    lowest = {"clap": 0.25, "jump": 0.3}
+    assert some == {
+        name: [item for item in items if item["score"] >= lowest[item["label"]]] for name, items in everything.items()
+    }
+    assert 0 < len(flat(some)) < len(flat(everything))
+    split = predict(folder, "--config", "tiny.yaml", "--split", "validation", *words, output="s.json")
+    np.testing.assert_allclose(flat(split), flat({name: some[name] for name in split}), atol=1e-4)
+
+
+def test_thresholds_of_the_model_serve_every_configuration(folder: Path) -> None:
+    config = tiny_config(folder, test_cfg={"class_threshold": {"clap": 0.25, "jump": 0.25}})
+    save_model(folder / "model.safetensors", stored(config, fps=10.0))
+    words = ["--config", "tiny.yaml", "--split", "validation", "--operating-point"]
+    found = flat(predict(folder, *words))
+    assert len(found) > 0
+    assert found[:, 2].min() >= 0.25
+
+
 def test_existing_files_are_kept_unless_forced(folder: Path) -> None:
     predict(folder, "--features", "data/features")
     before = (folder / "r.json").read_text()

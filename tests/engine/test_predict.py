@@ -16,6 +16,7 @@ from eventide.data.dataset import EventDataset
 from eventide.engine.evaluate import detect_dataset
 from eventide.engine.model_file import StoredModel, save_model
 from eventide.engine.predict import MAX_BATCH_VECTORS, Predictor, similar_lengths
+from eventide.engine.predict_files import with_data_of
 from eventide.models import build
 from eventide.types import Detections, EventideError, UsageError
 from tests.engine.making import CHANNELS, LABELS, run_training, tiny_config
@@ -157,3 +158,49 @@ def test_one_bad_recording_is_named(tmp_path: Path) -> None:
     bad[1, 1] = np.inf
     with pytest.raises(EventideError, match="b: 1 values are NaN or Inf, the first in feature vector 1, channel 1"):
         predictor.predict([np.zeros((4, CHANNELS)), bad], fps=1.0, ids=["a", "b"])
+
+
+def with_test_cfg(config: Config, **values: object) -> Config:
+    return config.model_copy(update={"test_cfg": config.test_cfg.model_copy(update=values)})
+
+
+def test_operating_point_leaves_out_what_scores_too_low(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    features = some_features()[0]
+    everything = Predictor(stored(config), device="cpu").predict(features, fps=10.0)
+    thresholds = {"clap": float(np.median(everything.scores)), "jump": float(everything.scores[3])}
+    path = tmp_path / "model.safetensors"
+    save_model(path, stored(with_test_cfg(config, class_threshold=thresholds)))
+    assert_same(eventide.load(path, device="cpu").predict(features, fps=10.0), everything, atol=0)
+    some = eventide.load(path, device="cpu", operating_point=True).predict(features, fps=10.0)
+    lowest = np.array([thresholds[label] for label in LABELS], np.float32)
+    assert 0 < len(some) < len(everything)
+    np.testing.assert_array_equal(some.scores, everything.scores[everything.scores >= lowest[everything.label_ids]])
+
+
+def test_a_model_without_thresholds_has_no_operating_point(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, stored(tiny_config(tmp_path)))
+    with pytest.raises(EventideError, match=r"model\.safetensors has no operating point.*eventide calibrate"):
+        eventide.load(path, device="cpu", operating_point=True)
+
+
+def test_temperature_of_the_model_changes_its_scores(tmp_path: Path) -> None:
+    config = with_test_cfg(tiny_config(tmp_path), nms_method="none", pre_nms_thresh=0.0, min_score=0.0)
+    features = some_features()[0]
+    plain, even, cool = (
+        Predictor(stored(with_test_cfg(config, score_temperature=value)), device="cpu").predict(features, fps=10.0)
+        for value in (None, 1.0, 2.0)
+    )
+    assert_same(even, plain, atol=0)
+    logits = np.log(plain.scores.astype(np.float64) / (1 - plain.scores))
+    np.testing.assert_allclose(cool.scores, 1 / (1 + np.exp(-logits / 2)), rtol=1e-4)
+
+
+def test_what_calibration_found_stays_with_the_model(tmp_path: Path) -> None:
+    stored_config = with_test_cfg(tiny_config(tmp_path), score_temperature=2.0, class_threshold={"clap": 0.5})
+    other = with_test_cfg(tiny_config(tmp_path), max_seg_num=7, class_threshold={"jump": 0.25})
+    found = with_data_of(other, Path("c.yaml"), Path("m.safetensors"))(stored_config).test_cfg
+    assert found.score_temperature == 2.0
+    assert found.class_threshold == {"jump": 0.25}  # of the file, where it says something
+    assert found.max_seg_num == 7

@@ -24,6 +24,7 @@ TITLES = {
     "checkpoints": "Checkpoints and models",
     "command_line": "Command line",
     "results": "Results, evaluation and plots",
+    "postprocess": "Post-processing",
     "point_results": "Results and evaluation of point events",
     "bench": "Measuring",
     "make_toy": "Generated data sets",
