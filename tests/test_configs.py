@@ -77,10 +77,14 @@ def test_full_size_builds(path: Path) -> None:
         architecture = build(config)
         features = torch.empty(1, sum_of(config.dataset.input_dim), length)
         output = architecture.detector(features)
-    strides = [model.backbone.scale_factor**level for level in range(model.fpn_start_level, model.backbone.arch[2] + 1)]
+    points = config.dataset.events == "points"  # of the finest level alone, with one offset per class
+    last = model.fpn_start_level if points else model.backbone.arch[2]
+    strides = [model.backbone.scale_factor**level for level in range(model.fpn_start_level, last + 1)]
+    assert list(architecture.strides) == strides
+    width = config.dataset.num_classes if points else 2
     lengths = [-(-length // stride) for stride in strides]
     assert [tuple(logits.shape) for logits in output.logits] == [(1, n, config.dataset.num_classes) for n in lengths]
-    assert [tuple(offsets.shape) for offsets in output.offsets] == [(1, n, 2) for n in lengths]
+    assert [tuple(offsets.shape) for offsets in output.offsets] == [(1, n, width) for n in lengths]
 
 
 @each_file
