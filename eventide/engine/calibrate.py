@@ -57,17 +57,20 @@ class Request:
 class Collected:
     """The candidates of every recording of a split, and the verdicts on what they become at a temperature."""
 
-    def __init__(self, inference: Inference, truth: GroundTruth, settings: TestConfig, limit: float) -> None:
-        self.inference, self.truth, self.settings, self.limit = inference, truth, settings, limit
+    def __init__(
+        self, inference: Inference, dataset: EventDataset, truth: GroundTruth, settings: TestConfig, limit: float
+    ) -> None:
+        self.inference, self.dataset, self.truth = inference, dataset, truth
+        self.settings, self.limit = settings, limit
         self.candidates: dict[str, tuple[Candidates, Timeline]] = {}
         self._judged: dict[float, Judged] = {}
 
-    def pass_over(self, dataset: EventDataset, num_workers: int, on_progress: Progress) -> None:
+    def run_model(self, num_workers: int, on_progress: Progress) -> None:
         """Run the model once over every recording."""
-        for batch in evaluation_batches(dataset, self.settings.batch_size, num_workers):
+        for batch in evaluation_batches(self.dataset, self.settings.batch_size, num_workers):
             found = self.inference.candidates(batch)
             self.candidates.update(zip(batch.ids, zip(found, batch.timelines, strict=True), strict=True))
-            on_progress("predicting", len(self.candidates), len(dataset))
+            on_progress("predicting", len(self.candidates), len(self.dataset))
 
     def judged(self, temperature: float) -> Judged:
         """Verdicts on the final detections at a temperature, as prediction with it would give them."""
@@ -105,8 +108,9 @@ def calibrate(checkpoint: Path, request: Request, on_progress: Progress) -> dict
         refuse_calibrated(model.config, path, request.force)
         limit = limit_of(model.config, request)
         config = uncalibrated(with_data_of(request.config, request.config_path, path)(model.config))
-        collected, warnings = collect(model, config, path, request, limit, on_progress)
+        collected, warnings = prepare(model, config, path, request, limit)
         folds = None if request.folds is None else folds_of(collected.truth.recordings, request.folds, request.group)
+        collected.run_model(config.loader.num_workers, on_progress)
         fitted = fit_calibration(collected.judged, len(model.labels))
         report = {
             "checkpoint": str(path),
@@ -171,10 +175,10 @@ def uncalibrated(config: Config) -> Config:
     return config.model_copy(update={"test_cfg": config.test_cfg.model_copy(update=dict.fromkeys(CALIBRATED))})
 
 
-def collect(
-    model: StoredModel, config: Config, path: Path, request: Request, limit: float, on_progress: Progress
+def prepare(
+    model: StoredModel, config: Config, path: Path, request: Request, limit: float
 ) -> tuple[Collected, list[str]]:
-    """Run the uncalibrated model over the split; its candidates, and what a user should know."""
+    """The uncalibrated model and the split, ready to run, and what a user should know."""
     if config.test_cfg.ext_score_file:
         raise UsageError("test_cfg.ext_score_file: the scores of this model itself are calibrated; leave this key out")
     asked = config.test_cfg.model_copy(update={"quantiles": list(QUANTILES)})
@@ -191,9 +195,7 @@ def collect(
             f"{known.path}: the {len(truth.recordings)} recording(s) of split {splits} have no events: there is "
             "nothing to calibrate on"
         )
-    collected = Collected(predictor.inference, truth, asked, limit)
-    collected.pass_over(dataset, config.loader.num_workers, on_progress)
-    return collected, [*known.warnings, *dataset.warnings]
+    return Collected(predictor.inference, dataset, truth, asked, limit), [*known.warnings, *dataset.warnings]
 
 
 def annotations_for(model: StoredModel, config: Config, source: Path) -> AnnotationSet:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from eventide.config_loading import load_config
-from eventide.engine.calibrate import CALIBRATED, Request, collect, folds_of, uncalibrated
+from eventide.engine.calibrate import CALIBRATED, Request, folds_of, prepare, uncalibrated
 from eventide.engine.inference import Inference
 from eventide.engine.model_file import load_model, stored_score
 from eventide.engine.predict_files import with_data_of
@@ -98,10 +98,11 @@ def test_prediction_finds_what_the_report_says(folder: Path) -> None:
 @pytest.mark.parametrize("temperature", [0.4, 3.0])
 def test_one_pass_gives_what_a_decoder_with_that_temperature_gives(folder: Path, temperature: float) -> None:
     path = folder / "runs" / "tiny_run" / "best.safetensors"
-    model, config = load_model(path), load_config(folder / "tiny.yaml")
-    request = Request(config, folder / "tiny.yaml", ["training", "validation"])
-    prepared = uncalibrated(with_data_of(config, folder / "tiny.yaml", path)(model.config))
-    collected, _ = collect(model, prepared, path, request, 0.5, lambda *stage: None)
+    model, given = load_model(path), load_config(folder / "tiny.yaml")
+    request = Request(given, folder / "tiny.yaml", ["training", "validation"])
+    config = uncalibrated(with_data_of(given, folder / "tiny.yaml", path)(model.config))
+    collected, _ = prepare(model, config, path, request, 0.5)
+    collected.run_model(0, lambda *stage: None)
     judged = collected.judged(temperature)
     found = predict(folder, "--set", f"test_cfg.score_temperature={temperature}")
     names = collected.truth.recordings

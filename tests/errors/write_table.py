@@ -18,6 +18,7 @@ FOLDER = Path(__file__).resolve().parent
 DOCUMENT = FOLDER.parent.parent / "docs" / "errors.md"
 TITLES = {
     "config": "Configuration",
+    "recommend": "Recommendations",
     "annotations": "Annotations",
     "points": "Point events",
     "features": "Features",
@@ -26,6 +27,7 @@ TITLES = {
     "results": "Results, evaluation and plots",
     "postprocess": "Post-processing",
     "point_results": "Results and evaluation of point events",
+    "calibrate": "Calibration",
     "bench": "Measuring",
     "make_toy": "Generated data sets",
 }
