@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from eventide.types import EventideError, Recording, UsageError
+from eventide.types import EventideError, EventKind, Recording, UsageError
 
 if TYPE_CHECKING:
     from eventide.evaluation.curves import PrecisionRecall
@@ -28,9 +29,11 @@ def plot(
     kind: Literal["bars", "pr"] = "bars",
     recording: Annotated[list[str] | None, Parameter(name=["--recording", "--recordings"])] = None,
     min_score: float | None = None,
-    tiou: float = 0.5,
+    tiou: float | None = None,
+    tolerance: float | None = None,
+    point_position: Literal["start", "centre", "end"] = "centre",
 ) -> None:
-    """Draw ground truth against detections as time bars, or precision-recall curves.
+    """Draw ground truth against detections on time lines, or precision-recall curves.
 
     Parameters
     ----------
@@ -43,13 +46,18 @@ def plot(
     output
         Picture to write: .png, .svg or .pdf.
     kind
-        bars: a time line per recording; pr: precision against recall per class, and the mean.
+        bars: a time line per recording, with a bar for each segment and a tick for each point event; pr: precision
+        against recall per class, and the mean.
     recording
         Recordings to draw as bars; without it, up to five with the most events.
     min_score
         Draw detections from this score on; without it, the score that gives the best F1 over the whole split.
     tiou
-        Overlap from which a detection counts as right, for the curves and the best F1.
+        Overlap from which a segment counts as right, for the curves and the best F1; 0.5 without this.
+    tolerance
+        The same of point events, in seconds; 0.5 without this.
+    point_position
+        Where the point of an annotated segment lies when points are drawn.
     """
     from eventide.data.annotations import load_annotations
     from eventide.data.annotations import split as recordings_of
@@ -59,23 +67,48 @@ def plot(
     from eventide.report.figures import check_ending
 
     check_ending(output)
-    if not 0 < tiou <= 1:
-        raise UsageError(f"--tiou {tiou:g} is no overlap; it lies above 0 and up to 1, such as 0.5")
     found = read_results(predictions)
     annotated = load_annotations(annotations)
     recordings = recordings_of(annotated, split)
+    known = found.kind or (only_points(recordings) if tiou is None else None)
+    events, threshold = choose_threshold(known, predictions, tiou, tolerance)
     chosen = choose(recordings, recording, annotations, split)
-    truth = GroundTruth.from_recordings(recordings, annotated.labels)
-    curves = precision_recall(truth, found, tiou)
+    truth = GroundTruth.from_recordings(recordings, annotated.labels, events, point_position)
+    curves = precision_recall(truth, found, threshold)
     if kind == "pr":
-        if len(truth) == 0:
-            raise EventideError(
-                f"{annotations}: the recordings of split {' and '.join(split)} have no events, so there are no curves"
-            )
-        plot_curves(output, curves)
+        plot_curves(output, curves, annotations, split)
     else:
         plot_bars(output, chosen, truth, found, curves, min_score)
     print(f"Written to {output}")
+
+
+def only_points(recordings: Sequence[Recording]) -> EventKind | None:
+    """Points if there are events and all of them are points."""
+    marked = [r.is_point is not None and bool(r.is_point.all()) for r in recordings if len(r.segments)]
+    return "points" if marked and all(marked) else None
+
+
+def choose_threshold(
+    kind: EventKind | None, path: Path, tiou: float | None, tolerance: float | None
+) -> tuple[EventKind, float]:
+    """What is drawn (`kind`, else as the options say), and from which tIoU or tolerance it is right.
+
+    Raises:
+        UsageError: an option is for the other kind of events, or holds no threshold.
+    """
+    if tiou is not None and tolerance is not None:
+        raise UsageError("--tiou is for segments, --tolerance for point events; give one of them")
+    if tiou is not None and not 0 < tiou <= 1:
+        raise UsageError(f"--tiou {tiou:g} is no overlap; it lies above 0 and up to 1, such as 0.5")
+    if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
+        raise UsageError(f"--tolerance {tolerance:g} is no tolerance; give seconds from 0 on, such as 0.5")
+    if kind == "points" and tiou is not None:
+        raise UsageError(f"{path} holds point events, and --tiou is for segments; give --tolerance, in seconds")
+    if kind == "segments" and tolerance is not None:
+        raise UsageError(f"{path} holds segments, and --tolerance is for point events; give --tiou, such as 0.5")
+    if kind == "points" or tolerance is not None:
+        return "points", 0.5 if tolerance is None else tolerance
+    return "segments", 0.5 if tiou is None else tiou
 
 
 def choose(recordings: Sequence[Recording], names: list[str] | None, path: Path, split: list[str]) -> list[Recording]:
@@ -99,8 +132,16 @@ def choose(recordings: Sequence[Recording], names: list[str] | None, path: Path,
     return [recordings[i] for i in sorted(fitting or most[:1])]
 
 
-def plot_curves(output: Path, curves: PrecisionRecall) -> None:
-    """Write the precision-recall curves."""
+def plot_curves(output: Path, curves: PrecisionRecall, annotations: Path, split: list[str]) -> None:
+    """Write the precision-recall curves.
+
+    Raises:
+        EventideError: the split has no events, so there are none.
+    """
+    if not curves.classes:
+        raise EventideError(
+            f"{annotations}: the recordings of split {' and '.join(split)} have no events, so there are no curves"
+        )
     from eventide.report.curves import draw_precision_recall
 
     draw_precision_recall(
@@ -110,7 +151,7 @@ def plot_curves(output: Path, curves: PrecisionRecall) -> None:
         curves.precision,
         curves.mean_precision,
         curves.average_precision,
-        f"Precision and recall at tIoU {curves.tiou:g}",
+        f"Precision and recall at {curves.rule}",
     )
 
 
@@ -127,7 +168,7 @@ def plot_bars(
 
     lowest = curves.best_score if min_score is None else min_score
     names, bars = collect_bars(recordings, truth, found, lowest)
-    why = f"best F1, {curves.best_f1:.2f} at tIoU {curves.tiou:g}" if min_score is None else "as given"
+    why = f"best F1, {curves.best_f1:.2f} at {curves.rule}" if min_score is None else "as given"
     if len(found) == 0:
         why = "there are none in the results file"
     draw_time_bars(output, bars, names, f"Ground truth and detections with a score of {lowest:.3g} or more ({why})")
@@ -162,6 +203,8 @@ def collect_bars(
                 found=found.segments[seen],
                 found_class=found_class[seen],
                 scores=found.scores[seen],
+                kind=truth.kind or "segments",
+                std=None if found.segment_std is None else found.segment_std[seen],
             )
         )
     return names, bars

@@ -1,13 +1,16 @@
-"""Precision against recall at one tIoU threshold, and the score at which detections are best read."""
+"""Precision against recall at one tIoU threshold or tolerance, and the score at which detections are best read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from eventide.evaluation.calibration import best_f1_threshold
 from eventide.evaluation.events import GroundTruth, Predictions, match_classes
+from eventide.evaluation.matching import Matches
+from eventide.evaluation.points import match_points
 from eventide.evaluation.segments import match_segments
 
 RECALL_GRID = np.linspace(0.0, 1.0, 1001)
@@ -17,7 +20,7 @@ RECALL_GRID = np.linspace(0.0, 1.0, 1001)
 class PrecisionRecall:
     """Curves of C classes at one threshold; a class without predictions has an empty curve."""
 
-    tiou: float
+    rule: str  # what counts as found: "tIoU 0.5", "a tolerance of 0.5 s"
     classes: list[str]
     recall: list[np.ndarray]  # C arrays, rising
     precision: list[np.ndarray]  # C arrays, interpolated: the best precision at this recall or beyond, falling
@@ -34,11 +37,17 @@ class PrecisionRecall:
         ]
 
 
-def precision_recall(ground_truth: GroundTruth, predictions: Predictions, tiou: float) -> PrecisionRecall:
-    """Curves of every class of the ground truth, and the operating point with the best F1."""
+def precision_recall(ground_truth: GroundTruth, predictions: Predictions, threshold: float) -> PrecisionRecall:
+    """Curves of every class of the ground truth, and the operating point with the best F1.
+
+    `threshold` is a tIoU, or a tolerance in seconds where the ground truth holds points.
+    """
     classes = match_classes(ground_truth, predictions)
-    matches = match_segments(
-        ground_truth, predictions, classes.ground_truth, classes.predictions, len(classes.names), np.array([tiou])
+    points = ground_truth.kind == "points"
+    rule = f"a tolerance of {threshold:g} s" if points else f"tIoU {threshold:g}"
+    match: Callable[..., Matches] = match_points if points else match_segments
+    matches = match(
+        ground_truth, predictions, classes.ground_truth, classes.predictions, len(classes.names), np.array([threshold])
     )
     recalls, precisions, mean = [], [], np.zeros(len(RECALL_GRID))
     for c in range(len(classes.names)):
@@ -53,4 +62,4 @@ def precision_recall(ground_truth: GroundTruth, predictions: Predictions, tiou: 
         mean += np.append(precision, 0.0)[place] / len(classes.names)
     scores, right = predictions.scores[matches.order], matches.true_positive[:, 0]
     score, f1 = best_f1_threshold(scores, right, int(matches.num_ground_truth.sum()))
-    return PrecisionRecall(tiou, classes.names, recalls, precisions, mean, score, f1)
+    return PrecisionRecall(rule, classes.names, recalls, precisions, mean, score, f1)

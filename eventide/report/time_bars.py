@@ -1,4 +1,4 @@
-"""Ground truth against detections as bars on the time line of each recording."""
+"""Ground truth against detections on the time line of each recording: bars of segments, ticks of point events."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from eventide.report.figures import FAINT, INK, class_colours, clear_frame, legend_text, new_figure, shortened
+from eventide.types import EventKind
 
 LANE = 0.36  # height of a row of bars; a class has two in a height of 1
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600)  # seconds
@@ -27,6 +28,8 @@ class RecordingBars:
     found: np.ndarray  # (N, 2)
     found_class: np.ndarray  # (N,)
     scores: np.ndarray  # (N,) 0 to 1
+    kind: EventKind = "segments"  # points have start == end
+    std: np.ndarray | None = None  # (N, 2) standard deviation of start and end of `found`, 0 where it is not known
 
     def classes(self) -> list[int]:
         """The classes that occur here, in order."""
@@ -36,7 +39,8 @@ class RecordingBars:
 def draw_time_bars(path: str | Path, recordings: Sequence[RecordingBars], classes: Sequence[str], caption: str) -> None:
     """One panel per recording, one row per class in it: ground truth above, detections below.
 
-    Detections are the more opaque the higher their score. `classes` names the classes by their index.
+    Detections are the more opaque the higher their score; lines at their ends reach one standard deviation to either
+    side where that is known. `classes` names the classes by their index.
 
     Raises:
         UsageError: `path` is no picture file, or cannot be written.
@@ -51,7 +55,11 @@ def draw_time_bars(path: str | Path, recordings: Sequence[RecordingBars], classe
             _draw_recording(axes, recording, classes, colours)
         panels[-1].set_xlabel("time in the recording")
         figure.suptitle(caption, x=0.01, ha="left", fontsize=9.5)
-        _add_legend(figure)
+        _add_legend(
+            figure,
+            points=any(recording.kind == "points" for recording in recordings),
+            deviations=any(recording.std is not None and recording.std.any() for recording in recordings),
+        )
 
 
 def _draw_recording(axes: Any, recording: RecordingBars, classes: Sequence[str], colours: Sequence[str]) -> None:
@@ -61,11 +69,17 @@ def _draw_recording(axes: Any, recording: RecordingBars, classes: Sequence[str],
         if row % 2 == 0:
             axes.axhspan(row - 0.5, row + 0.5, color="#F3F4F6", linewidth=0, zorder=0)
         truth = recording.truth[recording.truth_class == c]
+        mine = np.flatnonzero(recording.found_class == c)
+        mine = mine[np.argsort(recording.scores[mine], kind="stable")]  # the best on top
+        shades = [(colours[c], opacity(score)) for score in recording.scores[mine]]
+        if recording.kind == "points":
+            _draw_ticks(axes, truth[:, 0], row - 0.21, colours[c], marker="v")
+            _draw_ticks(axes, recording.found[mine, 0], row + 0.21, shades)
+            continue
         _draw_bars(axes, truth, row - 0.21, [colours[c]], INK)
-        mine = recording.found_class == c
-        order = np.argsort(recording.scores[mine], kind="stable")  # the best on top
-        found, scores = recording.found[mine][order], recording.scores[mine][order]
-        _draw_bars(axes, found, row + 0.21, [(colours[c], opacity(score)) for score in scores], colours[c])
+        _draw_bars(axes, recording.found[mine], row + 0.21, shades, colours[c])
+        if recording.std is not None:
+            _draw_deviations(axes, recording.found[mine], recording.std[mine], row + 0.21)
     axes.set_ylim(max(len(present), 1) - 0.5, -0.5)
     axes.set_yticks(range(len(present)), [shortened(classes[c], 28) for c in present])
     if not present:
@@ -86,6 +100,26 @@ def _draw_bars(axes: Any, segments: np.ndarray, centre: float, fill: Sequence[An
     spans = np.stack([segments[:, 0], segments[:, 1] - segments[:, 0]], axis=1)
     if len(spans):
         axes.broken_barh(spans, (centre - LANE / 2, LANE), facecolors=fill, edgecolors=edge, linewidths=0.6, zorder=3)
+
+
+def _draw_ticks(axes: Any, times: np.ndarray, centre: float, colour: Any, marker: str = "") -> None:
+    """A line across the lane at each time, with a marker on top if one is given; `colour` is one, or one per time."""
+    if len(times) == 0:
+        return
+    top, bottom = np.full(len(times), centre - LANE / 2), np.full(len(times), centre + LANE / 2)
+    axes.vlines(times, top, bottom, colors=colour, linewidth=1.8, zorder=3)
+    if marker:
+        axes.plot(times, top + 0.05, marker, color=colour, markeredgecolor=INK, markeredgewidth=0.5, ms=5.5, zorder=4)
+
+
+def _draw_deviations(axes: Any, segments: np.ndarray, std: np.ndarray, centre: float) -> None:
+    """A line from one standard deviation before to one after each start and each end, starts above ends."""
+    for side, height in ((0, centre - LANE / 6), (1, centre + LANE / 6)):
+        known = std[:, side] > 0
+        places, reach = segments[known, side], std[known, side]
+        axes.hlines(np.full(len(places), height), places - reach, places + reach, colors=INK, linewidth=0.9, zorder=4)
+        for ends in (places - reach, places + reach):
+            axes.vlines(ends, height - LANE / 8, height + LANE / 8, colors=INK, linewidth=0.9, zorder=4)
 
 
 def opacity(score: float) -> float:
@@ -111,18 +145,26 @@ def clock(seconds: float, duration: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def _add_legend(figure: Any) -> None:
-    """What the two rows and the shades mean."""
+def _add_legend(figure: Any, points: bool, deviations: bool) -> None:
+    """What the two rows, the shades and the lines mean."""
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [Patch(facecolor=FAINT, edgecolor=INK, linewidth=0.6, label=legend_text("ground truth (upper bar)"))]
+    shape = "tick" if points else "bar"
+    handles: list[Any] = []
+    text = legend_text(f"ground truth (upper {shape})")
+    if points:
+        handles.append(Line2D([], [], color=FAINT, marker="v", markeredgecolor=INK, markeredgewidth=0.5, label=text))
+    else:
+        handles.append(Patch(facecolor=FAINT, edgecolor=INK, linewidth=0.6, label=text))
     for score in (1.0, 0.6, 0.2):
+        text = f"detection (lower {shape}), score {score:g}" if score == 1.0 else f"score {score:g}"
+        shade = (FAINT, opacity(score))
         handles.append(
-            Patch(
-                facecolor=(FAINT, opacity(score)),
-                edgecolor=FAINT,
-                linewidth=0.6,
-                label=f"detection (lower bar), score {score:g}" if score == 1.0 else f"score {score:g}",
-            )
+            Line2D([], [], color=shade, linewidth=1.8, label=text)
+            if points
+            else Patch(facecolor=shade, edgecolor=FAINT, linewidth=0.6, label=text)
         )
+    if deviations:
+        handles.append(Line2D([], [], color=INK, marker="|", linewidth=0.9, label="\u00b1 one standard deviation"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5)

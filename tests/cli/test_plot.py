@@ -64,12 +64,90 @@ def test_unusual_results(tmp_path: Path, label: str, results: object, text: str)
     assert text in (tmp_path / "p.svg").read_text(encoding="utf-8")
 
 
+POINT_FILES = [
+    "--predictions",
+    str(REFERENCE / "points_predictions.json"),
+    "--annotations",
+    str(REFERENCE / "points_ground_truth.json"),
+    "--split",
+    "validation",
+]
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "texts"),
+    [
+        ("ticks", ["--recording", "clip_04"], ["clip_04", "a tolerance of 0.5 s", "upper tick", "22 events, 24 detec"]),
+        ("another tolerance", ["--tolerance", "1"], ["a tolerance of 1 s"]),
+        (
+            "curves",
+            ["--kind", "pr", "--tolerance", "1"],
+            ["Precision and recall at a tolerance of 1 s", "32.1"],
+        ),
+    ],
+)
+def test_points(tmp_path: Path, label: str, options: list[str], texts: list[str]) -> None:
+    run_here(["plot", *POINT_FILES, "--output", "p.svg", *options], tmp_path)
+    picture = (tmp_path / "p.svg").read_text(encoding="utf-8")
+    for text in texts:
+        assert text in picture
+    assert "standard deviation" not in picture
+
+
+@pytest.mark.parametrize(
+    ("label", "results", "options"),
+    [
+        ("no points found", {}, []),
+        ("no points found, tolerance given", {}, ["--tolerance", "0"]),
+        ("classes that nobody knows", {"clip_04": [{"time": 3, "label": "swim", "score": 0.5}]}, ["--min-score", "0"]),
+    ],
+)
+def test_unusual_points(tmp_path: Path, label: str, results: object, options: list[str]) -> None:
+    (tmp_path / "r.json").write_text(json.dumps({"results": results}), encoding="utf-8")
+    options = ["--recording", "clip_04", "--output", "p.svg", *options]
+    run_here(["plot", "--predictions", "r.json", *POINT_FILES[2:], *options], tmp_path)
+    assert "22 events" in (tmp_path / "p.svg").read_text(encoding="utf-8")
+
+
+def test_points_of_annotated_segments(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(
+        json.dumps({"results": {"v000": [{"time": 3, "label": "class_1", "score": 0.5}]}}), encoding="utf-8"
+    )
+    options = ["--recording", "v000", "--output", "p.svg", "--point-position", "start"]
+    run_here(["plot", "--predictions", "r.json", *FILES[2:], *options], tmp_path)
+    assert "upper tick" in (tmp_path / "p.svg").read_text(encoding="utf-8")
+
+
+def test_uncertain_boundaries(tmp_path: Path) -> None:
+    found = [{"segment": [3, 9], "label": "class_1", "score": 0.5, "segment_std": [0.5, 2]}]
+    (tmp_path / "r.json").write_text(json.dumps({"results": {"v000": found}}), encoding="utf-8")
+    options = ["--recording", "v000", "--output", "p.svg", "--min-score", "0"]
+    run_here(["plot", "--predictions", "r.json", *FILES[2:], *options], tmp_path)
+    assert "\u00b1 one standard deviation" in (tmp_path / "p.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "message"),
+    [
+        ("tIoU", ["--tiou", "0.5"], "holds point events, and --tiou is for segments"),
+        ("both", ["--tiou", "0.5", "--tolerance", "1"], "give one of them"),
+        ("tolerance", ["--tolerance", "-1"], "--tolerance -1 is no tolerance"),
+    ],
+)
+def test_wrong_use_with_points(tmp_path: Path, label: str, options: list[str], message: str) -> None:
+    with pytest.raises(CommandLineError, match=message) as caught:
+        run_here(["plot", *POINT_FILES, "--output", "p.png", *options], tmp_path)
+    assert caught.value.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("label", "options", "message"),
     [
         ("unknown recording", ["--output", "p.png", "--recording", "v999"], "--recording v999"),
         ("unknown kind", ["--output", "p.png", "--kind", "pie"], "pie"),
         ("threshold", ["--output", "p.png", "--tiou", "2"], "--tiou 2 is no overlap"),
+        ("tolerance", ["--output", "p.png", "--tolerance", "1"], "holds segments, and --tolerance is for point events"),
         ("ending", ["--output", "p.gif"], "a picture ends in"),
     ],
 )

@@ -137,4 +137,18 @@ CASES = [
         r"have no segments: .* they have 1 point event\(s\)",
         1,
     ),
+    ErrorCase(
+        "point plot: tIoU",
+        "plotted point events with `--tiou`",
+        command("plot", [POINT], "--output", "plot.png", "--tiou", "0.5"),
+        "holds point events, and --tiou is for segments; give --tolerance",
+        2,
+    ),
+    ErrorCase(
+        "point plot: tolerance of segments",
+        "plotted segments with `--tolerance`",
+        command("plot", [SEGMENT], "--output", "plot.png", "--tolerance", "0.5"),
+        "holds segments, and --tolerance is for point events; give --tiou",
+        2,
+    ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,14 @@ def test_without_ground_truth() -> None:
     assert curves.classes == []
     assert curves.best_score == 0
     assert not curves.mean_precision.any()
+
+
+@pytest.mark.parametrize(("tolerance", "column"), [(0.0, 0), (0.32, 4), (1.0, 5)])
+def test_points_have_the_published_average_precision(tolerance: float, column: int) -> None:
+    expected = json.loads((REFERENCE / "points_expected.json").read_text(encoding="utf-8"))["per_class_AP"]
+    annotated = load_annotations(REFERENCE / "points_ground_truth.json")
+    truth = GroundTruth.from_recordings(split(annotated, "validation"), annotated.labels, "points")
+    curves = precision_recall(truth, read_results(REFERENCE / "points_predictions.json"), tolerance)
+    assert curves.rule == f"a tolerance of {tolerance:g} s"
+    assert curves.average_precision == pytest.approx([expected[name][column] for name in curves.classes], abs=1e-9)
+    assert 0 < curves.best_f1 < 1

@@ -11,24 +11,29 @@ from rich.console import Console
 
 from eventide.report.curves import draw_precision_recall, stairs
 from eventide.report.figures import class_colours, shortened
-from eventide.report.metric_tables import class_table, metric_table
+from eventide.report.metric_tables import class_table, class_tables, metric_table
 from eventide.report.time_bars import RecordingBars, clock, draw_time_bars, opacity, ticks
-from eventide.types import UsageError
+from eventide.types import EventKind, UsageError
 
 HOSTILE = ["walk", "$\\frac{1$", "_hidden", "x" * 300, "two\nlines", "走る <b>&amp;"]
 
 
-def bars(name: str, classes: int, number: int, duration: float = 60.0) -> RecordingBars:
+def bars(
+    name: str, classes: int, number: int, duration: float = 60.0, kind: EventKind = "segments", has_std: bool = False
+) -> RecordingBars:
     random = np.random.default_rng(0)
     starts = random.uniform(0, duration, (2, number))
+    length = 2 if kind == "segments" else 0
     return RecordingBars(
         name,
         duration,
-        np.stack([starts[0], starts[0] + 2], axis=1),
+        np.stack([starts[0], starts[0] + length], axis=1),
         random.integers(0, classes, number),
-        np.stack([starts[1], starts[1] + 2], axis=1),
+        np.stack([starts[1], starts[1] + length], axis=1),
         random.integers(0, classes, number),
         random.uniform(0, 1, number),
+        kind,
+        random.choice([0.0, 0.5, 3.0], (number, 2)) if has_std else None,
     )
 
 
@@ -50,6 +55,9 @@ def test_formats(tmp_path: Path, ending: str, start: bytes) -> None:
         ("no duration", [bars("empty", 1, 0, duration=0.0)]),
         ("hours", [bars("long", 2, 4, duration=20_000.0)]),
         ("an hour of short events", [bars("long", 6, 3000, duration=3600.0)]),
+        ("points", [bars("$x^{$ <&>\n", 6, 20, kind="points"), bars("none", 6, 0, kind="points")]),
+        ("an hour of points", [bars("long", 6, 3000, duration=3600.0, kind="points")]),
+        ("uncertain boundaries", [bars("one", 3, 20, has_std=True), bars("none", 3, 0, has_std=True), bars("_", 2, 5)]),
     ],
 )
 def test_time_bars(tmp_path: Path, label: str, recordings: list[RecordingBars]) -> None:
@@ -57,6 +65,8 @@ def test_time_bars(tmp_path: Path, label: str, recordings: list[RecordingBars]) 
     text = (tmp_path / "p.svg").read_text(encoding="utf-8")
     assert "ground truth" in text
     assert "NaN" not in text
+    assert ("standard deviation" in text) == (label == "uncertain boundaries")
+    assert ("lower tick" in text) == ("points" in label)
 
 
 def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
@@ -142,3 +152,43 @@ def test_tables() -> None:
     text = console.export_text()
     for part in ("Recall@1x", "37.50", "75.00", "[red]run", "@0.30"):
         assert part in text
+
+
+POINTS = {
+    "mAP": [0.5, 0.25],
+    "average_mAP": 0.375,
+    "recall": [0.75, 1.0],
+    "timing_error": [None, 0.1234],
+    "classes": ["[red]snap"],
+    "per_class_AP": [[0.5], [0.25]],
+    "per_class_recall": [[0.75], [1.0]],
+    "per_class_timing_error": [[None], [0.1234]],
+    "num_ground_truth": [3],
+    "num_predictions": [5],
+}
+
+
+@pytest.mark.parametrize(
+    ("label", "thresholds", "parts"),
+    [
+        ("seconds", {"tolerances": [0.25, 1.0], "tolerance_unit": "seconds"}, ["0.25 s", "@1 s", "recall @0.25 s"]),
+        ("frames", {"tolerances": [0.0, 1.0], "tolerance_unit": "frames"}, ["0 frames", "1 frame ", "error @1 frame"]),
+    ],
+)
+def test_tables_of_points(label: str, thresholds: dict[str, object], parts: list[str]) -> None:
+    console = Console(width=200, record=True)
+    console.print(metric_table({**POINTS, **thresholds}), *class_tables({**POINTS, **thresholds}))
+    text = console.export_text()
+    for part in (*parts, "Point detection (%)", "0.123 s", " - ", "87.50", "37.50", "[red]snap"):
+        assert part in text
+
+
+def test_tables_of_soccernet() -> None:
+    found = {key: value for key, value in POINTS.items() if "recall" not in key and "error" not in key}
+    metrics = {**found, "windows": [1.0, 2.0], "average_AP": [0.31]}
+    console = Console(width=200, record=True)
+    console.print(metric_table(metrics), *class_tables(metrics))
+    text = console.export_text()
+    for part in ("SoccerNet", "window", "@2 s", "31.00", "37.50"):
+        assert part in text
+    assert "timing error" not in text
