@@ -17,31 +17,30 @@ if TYPE_CHECKING:
 PLACE = "my.yaml"  # the name of the file in the commands that are shown, where it goes to standard output
 
 
+# The options that take files, and those that would be too long for a line below.
+Annotations = Annotated[Path | None, Parameter(help="Annotation file: events, classes, lengths and rates are read.")]
+Features = Annotated[list[Path] | None, Parameter(help="Folder of feature files (only headers are read), or several.")]
+Second = Annotated[Path | None, Parameter(help="The same recordings annotated again: how noisy the labels are.")]
+Length = Annotated[str | None, Parameter(help="Longest recording: short (to 2048 vectors), long, or a number.")]
+Goals = Annotated[
+    list[Literal["quality", "speed", "prototype", "deployment"]] | None,
+    Parameter(help="What is critical; several are possible. Default: quality and speed."),
+]
+Memory = Annotated[float | None, Parameter(help="GB of one GPU, or of a machine without. Default: this machine's.")]
+
+
 def recommend(
     *,
-    annotations: Annotated[
-        Path | None, Parameter(help="Annotation file: events, classes, lengths and rates are read from it.")
-    ] = None,
-    features: Annotated[
-        list[Path] | None, Parameter(help="Folder of feature files (headers are read); several are joined.")
-    ] = None,
-    second_annotator: Annotated[
-        Path | None, Parameter(help="The same recordings annotated again: how noisy the labels are.")
-    ] = None,
+    annotations: Annotations = None,
+    features: Features = None,
+    second_annotator: Second = None,
     split: Annotated[list[str] | None, Parameter(help="Subset to train on. Default: training.")] = None,
     events: Annotated[EventKind | None, Parameter(help="What to find.")] = None,
     labels: Annotated[Literal["clean", "noisy"] | None, Parameter(help="How exact annotated boundaries are.")] = None,
-    length: Annotated[
-        str | None, Parameter(help="Longest training recording: short (to 2048 vectors), long, or a number.")
-    ] = None,
-    goal: Annotated[
-        list[Literal["quality", "speed", "prototype", "deployment"]] | None,
-        Parameter(help="What is critical; several are possible. Default: quality and speed."),
-    ] = None,
+    length: Length = None,
+    goal: Goals = None,
     gpus: Annotated[int | None, Parameter(help="GPUs to train on. Default: those of this machine.")] = None,
-    memory: Annotated[
-        float | None, Parameter(help="GB of one GPU, or of the machine without one. Default: this machine's.")
-    ] = None,
+    memory: Memory = None,
     feat_stride: Annotated[float | None, Parameter(help="Frames from one vector to the next.")] = None,
     num_frames: Annotated[float | None, Parameter(help="Frames that one vector covers.")] = None,
     fps: Annotated[float | None, Parameter(help="Frames per second of all recordings.")] = None,

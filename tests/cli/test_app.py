@@ -24,6 +24,7 @@ COMMANDS = [
     "make-toy",
     "plot",
     "predict",
+    "recommend",
 ]
 
 

@@ -16,6 +16,7 @@ from eventide.config_loading import load_config, load_config_with_origins
 from eventide.data.checks import check_dataset
 from eventide.data.dataset import EventDataset
 from eventide.data.loader import collate
+from eventide.engine.machine import Machine
 from eventide.engine.optim import build_optimizer
 from eventide.models import build
 from tests.data.making import plain_database, record, write_features, write_json
@@ -195,6 +196,7 @@ def typed(folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str
 def test_questions_on_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str, arguments: list[str], lines: str, expected: str
 ) -> None:
+    monkeypatch.setattr("eventide.engine.recommend.gather.this_machine", lambda: Machine(0, 10**10))
     code, output, screen = typed(tmp_path, monkeypatch, arguments, lines)
     assert code == 0, screen
     assert expected in output
@@ -208,6 +210,16 @@ def test_the_end_of_input_is_no_answer(tmp_path: Path, monkeypatch: pytest.Monke
     code, output, screen = typed(tmp_path, monkeypatch, [], "segments\n")
     assert (code, output) == (2, "")
     assert "no answer; the same is said with --labels clean|noisy" in screen
+
+
+def test_the_memory_of_gpus_that_are_not_here_is_not_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventide.engine.recommend.gather.this_machine", lambda: Machine(0, 10**10))
+    with pytest.raises(CommandLineError, match=r"add --memory GB \(of one GPU\)"):
+        written(tmp_path, *FLAGS[:6], "--gpus", "2")
+    monkeypatch.setattr("eventide.engine.recommend.gather.this_machine", lambda: Machine(1, 80 * 10**9, "H"))
+    assert "H with 80 GB, treated as A100 and H100 (--gpus 2)" in written(tmp_path, *FLAGS[:6], "--gpus", "2")
+    assert "H with 80 GB, treated as A100 and H100 (this machine)" in written(tmp_path, *FLAGS[:6])
+    assert "no GPU (--gpus 0)" in written(tmp_path, *FLAGS)
 
 
 def test_files_leave_little_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

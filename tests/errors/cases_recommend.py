@@ -67,13 +67,6 @@ CASES: list[ErrorCase] = [
         2,
     ),
     ErrorCase(
-        "recommend without memory",
-        "asked for GPUs that this machine lacks without their memory",
-        recommended(*FLAGS[:6], "--gpus", "100", before=lambda folder: None),
-        r"add --memory GB \(of one GPU\)",
-        2,
-    ),
-    ErrorCase(
         "recommend over a file",
         "named a file that exists as the output of a recommendation",
         recommended(
