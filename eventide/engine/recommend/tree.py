@@ -14,7 +14,7 @@ VERY_LONG = 4096
 ARCHITECTURES: dict[str, tuple[Choice, ...]] = {
     "points": (
         Choice("model.meta_arch", "SnapFormer", "point events: {events}"),
-        Choice("model.fpn_type", "cs_fpn", "every level reaches the finest one, which SnapFormer's heatmap needs"),
+        Choice("model.fpn_type", "cs_fpn", "recommended with SnapFormer: its finest level hears of all others"),
     ),
     "noisy": (
         Choice("model.meta_arch", "TBTFormer", "segments with noisy labels: {noisy}"),
