@@ -165,3 +165,72 @@ def test_clip_to_grid(event: tuple[float, float], expected: list[float] | None) 
     assert kept.tolist() == ([] if expected is None else [expected])
     assert label_ids.tolist() == ([] if expected is None else [3])
     assert kept.dtype == np.float32
+
+
+IN_WINDOWS = [
+    pytest.param(3.0, [3], id="at a vector"),
+    pytest.param(3.4, [3], id="nearer to the one before"),
+    pytest.param(3.6, [4], id="nearer to the one after"),
+    pytest.param(3.5, [3, 4], id="half-way"),
+    pytest.param(-2.0, [0], id="before the first"),
+    pytest.param(12.0, [9], id="after the last"),
+    pytest.param(9.4, [9], id="a little after the last"),
+]
+
+
+@pytest.mark.parametrize(("time", "vectors"), IN_WINDOWS)
+def test_a_point_belongs_to_the_nearest_vector(time: float, vectors: list[int]) -> None:
+    """Windows of one vector over a recording of 10."""
+    inside = augment.points_in_windows(np.array([time]), np.arange(10), 1, 10)
+    assert inside.shape == (10, 1)
+    assert np.flatnonzero(inside).tolist() == vectors
+
+
+@given(
+    times=st.lists(st.floats(-3, 75), max_size=6),
+    length=st.integers(1, 70),
+    size=st.integers(1, 70),
+    seed=st.integers(0),
+)
+def test_laws_of_windows_of_points(times: list[float], length: int, size: int, seed: int) -> None:
+    """A window that can hold a point does, points keep their place and width, and windows side by side lose none."""
+    middle, reach = np.array(times), np.arange(len(times)) / 3
+    ranges = np.stack((middle - reach, middle + reach), axis=1)
+    window = augment.choose_window_of_points(length, size, middle, rng=rng(seed))
+    assert 0 <= window.start < window.stop <= length
+    assert window.stop - window.start == min(size, length)
+    kept, kept_ids = augment.cut_points_to_window(ranges, np.arange(len(times)), window, length)
+    assert kept.dtype == np.float32
+    np.testing.assert_allclose(kept, ranges[kept_ids] - window.start, atol=1e-4)
+    width = window.stop - window.start
+    nearest = np.clip(middle, 0, length - 1) - window.start
+    inside = (nearest >= -0.5) & (nearest <= width - 0.5)
+    assert kept_ids.tolist() == np.flatnonzero(inside).tolist()
+    side_by_side = augment.points_in_windows(middle, np.arange(0, length, size), size, length)
+    assert side_by_side.any(axis=0).all()
+
+
+def test_windows_of_points_are_uniform_among_those_that_hold_one() -> None:
+    """A point at 12.2 in 40 vectors, windows of 8: starts 5 to 12 hold vector 12, each equally often."""
+    starts = [
+        augment.choose_window_of_points(40, 8, np.array([12.2]), rng=rng(1, index)).start for index in range(4000)
+    ]
+    values, counts = np.unique(starts, return_counts=True)
+    assert values.tolist() == list(range(5, 13))
+    assert (np.abs(counts - 500) < 5 * np.sqrt(500)).all()
+
+
+def test_windows_without_points_are_any_windows() -> None:
+    script = Scripted(np.array([9]))
+    assert augment.choose_window_of_points(20, 8, np.zeros(0), rng=script) == Window(9, 17)  # type: ignore[arg-type]
+    assert script.asked == [(0, 13, 1)]
+    assert augment.choose_window_of_points(8, 8, np.array([3.0]), rng=Scripted()) == Window(0, 8)  # type: ignore[arg-type]
+
+
+def test_the_last_try_is_taken_where_no_window_holds_a_point() -> None:
+    script = Scripted(np.array([2, 7, 4]))
+    window = augment.choose_window_of_points(100, 10, np.array([50.0]), rng=script)  # type: ignore[arg-type]
+    assert window == Window(4, 14)
+    kept, label_ids = augment.cut_points_to_window(np.array([[50.0, 50.0]]), np.array([3]), window, 100)
+    assert kept.shape == (0, 2)
+    assert len(label_ids) == 0
