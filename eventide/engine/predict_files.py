@@ -20,8 +20,8 @@ from eventide.models import build
 from eventide.types import Detections, EventideError, Recording, UsageError
 
 Progress = Callable[[int, int], object]  # recordings done, recordings in all
-# Keys of `model` that change nothing in inference, or that belong to the weights whatever a configuration says.
-TRAINING_ONLY = ("regression_range", "backbone.padding", "backbone.max_len")
+# Beginnings of keys of `model` that change nothing in inference, or that belong to the weights whatever is configured.
+TRAINING_ONLY = ("regression_range ", "dfl_weight ", "heatmap.", "backbone.padding ", "backbone.max_len ")
 CALIBRATED = ("score_temperature", "class_threshold", "std_scale")  # keys of `test_cfg` that `eventide calibrate` sets
 
 
@@ -57,7 +57,7 @@ def refuse_other_model(stored: Config, wanted: Config, source: Path, path: Path)
             f"interchangeable: {differing}"
         )
     keys = config_differences(_model_keys(stored), _model_keys(wanted))
-    keys = [text for text in keys if not text.startswith(tuple(f"model.{key} " for key in TRAINING_ONLY))]
+    keys = [text for text in keys if not text.startswith(tuple(f"model.{key}" for key in TRAINING_ONLY))]
     if keys:
         raise EventideError(f"{path} describes another model than {source}: {shorten(keys)}")
 
