@@ -18,6 +18,7 @@ FOLDER = Path(__file__).resolve().parent
 DOCUMENT = FOLDER.parent.parent / "docs" / "errors.md"
 TITLES = {
     "config": "Configuration",
+    "losses": "Losses",
     "recommend": "Recommendations",
     "annotations": "Annotations",
     "points": "Point events",
