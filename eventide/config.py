@@ -6,45 +6,17 @@ a pyramid level.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from eventide.config_section import AsList, Blocks, Count, Pair, PyramidBlocks, Section, later, section
+from eventide.config_test_cfg import ChunkConfig as ChunkConfig
+from eventide.config_test_cfg import TestConfig
 
 DEFAULT_MAX_SEQ_LEN = 2304  # ActionFormer's, on THUMOS14 and EPIC-Kitchens
 OPEN_RANGE = 10000.0  # upper bound of the last level: longer than any distance in practice (vectors)
-
-
-def later(default: Any, description: str, **limits: Any) -> Any:
-    """A key whose part does not exist yet: any value but the default is refused."""
-    return Field(default, description=description, json_schema_extra={"not_available_yet": True}, **limits)
-
-
-def choice(default: str, description: str, *available: str) -> Any:
-    """A key of which only some choices exist yet: the others are refused."""
-    return Field(default, description=description, json_schema_extra={"available": list(available)})
-
-
-def section(kind: Callable[..., BaseModel], description: str) -> Any:
-    """A section within another, all defaults when left out."""
-    return Field(default_factory=kind, description=description)
-
-
-Count = Annotated[int, Field(ge=1)]
-Blocks = Annotated[int, Field(ge=0, le=64)]
-PyramidBlocks = Annotated[int, Field(ge=0, le=12)]
-AsList = Field(strict=False)  # a tuple that a file writes as a list
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Pair = Annotated[tuple[float, float], AsList]
-
-
-class Section(BaseModel):
-    """A section of the configuration: unknown keys are errors, values keep their type and are checked when set."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, strict=True, allow_inf_nan=False)
 
 
 class DatasetConfig(Section):
@@ -176,8 +148,8 @@ class HeatmapConfig(Section):
     width: Annotated[float, Field(gt=0)] | dict[str, Annotated[float, Field(gt=0)]] | Literal["duration"] | None = (
         Field(
             None,
-            description="SnapFormer: standard deviation of the target Gaussian in seconds, one or per label; `duration`: "
-            "half of that of the annotated segment; null: one grid step, which is also the least.",
+            description="SnapFormer: standard deviation of the target Gaussian in seconds, one or per label; "
+            "`duration`: half of that of the annotated segment; null: one grid step, which is also the least.",
         )
     )
     offset_weight: float = Field(1.0, ge=0, description="SnapFormer: weight of the sub-step offset loss.")
@@ -271,87 +243,6 @@ class TrainConfig(Section):
         "auto", "How several processes share the model: whole copies (ddp) or in parts (fsdp)."
     )
     async_checkpoints: bool = later(False, "Write checkpoints while training goes on.")
-
-
-class ChunkConfig(Section):
-    """Windows over a recording that is too long for one pass."""
-
-    length: int = Field(..., ge=1, description="Length of a window (vectors).")
-    overlap: int = Field(0, ge=0, description="Vectors that neighbouring windows share; less than length.")
-
-
-class TestConfig(Section):
-    __test__ = False  # not a test, whatever pytest makes of the name
-
-    pre_nms_thresh: float = Field(0.001, ge=0, lt=1, description="Candidates scoring this or less are dropped at once.")
-    pre_nms_topk: int = Field(2000, ge=1, description="Candidates kept per pyramid level before suppression.")
-    iou_threshold: float = Field(
-        0.1, ge=0, le=1, description="Overlap (tIoU) from which hard suppression removes the weaker; unused by soft."
-    )
-    min_score: float = Field(
-        0.001,
-        ge=0,
-        lt=1,
-        description="Detections scoring less are dropped; soft keeps the best of each class, as published.",
-    )
-    max_seg_num: int = Field(200, ge=1, description="Detections kept per recording, the best.")
-    nms_method: Literal["soft", "hard", "none"] = Field(
-        "soft", description="Suppression of overlaps: lower their score, remove them, or nothing."
-    )
-    nms_sigma: float = Field(0.5, gt=0, description="Soft suppression multiplies scores by exp(-tIoU^2 / nms_sigma).")
-    duration_thresh: float = Field(0.05, ge=0, description="Segments this short or shorter are dropped (vectors).")
-    multiclass_nms: bool = Field(True, description="Suppress within each class; false: across all classes.")
-    voting_thresh: float = Field(
-        0.7,
-        ge=0,
-        le=1,
-        description="tIoU from which neighbours are averaged into a detection (only across classes); 0: off.",
-    )
-    ext_score_file: str | None = Field(
-        None, description="Class scores per recording (.json or .npz) to fuse with class-free proposals; null: none."
-    )
-    ext_score_topk: int = Field(2, ge=1, description="Classes taken from the external scores, the best.")
-    chunk: ChunkConfig | None = Field(None, description="Overlapping windows for long recordings; null: one pass.")
-    batch_size: int = Field(1, ge=1, description="Recordings per forward pass; changes speed and memory, no result.")
-    use_diou_nms: bool = Field(
-        False, description="Take the distance of centres off the overlap (DIoU): neighbours are suppressed less."
-    )
-    score_temperature: float | None = Field(
-        None,
-        gt=0,
-        description="Divides class logits before the sigmoid; `eventide calibrate` finds the value at which scores can "
-        "be read as probabilities. null: 1.",
-    )
-    class_sigma: dict[str, Positive] | None = Field(
-        None, description="nms_sigma per label (soft only); labels left out use nms_sigma."
-    )
-    class_threshold: dict[str, Share] | None = Field(
-        None,
-        description="Lowest score per label at the operating point, the only place where it acts; labels left out use "
-        "min_score. `eventide calibrate` finds the thresholds of the best F1.",
-    )
-    min_gap: NotNegative | dict[str, NotNegative] | None = Field(
-        None,
-        description="Least seconds from the end of an event to the start of the next of its class, one or per label; "
-        "nearer to a better one is dropped. 0: events of a class do not overlap. null: no rule.",
-    )
-    max_overlap: Share | dict[str, Share] | None = Field(
-        None,
-        description="Largest tIoU of two events of a class, one or per label; more with a better one is dropped. "
-        "null: no rule.",
-    )
-    duration_limits: Pair | dict[str, Pair] | None = Field(
-        None, description="Shortest and longest event in seconds, one pair or per label; others are dropped."
-    )
-    quantiles: list[float] | None = Field(
-        None, description="TBTFormer: quantiles of each boundary to report, rising, e.g. [0.1, 0.9]."
-    )
-    std_scale: float | None = Field(
-        None,
-        gt=0,
-        description="TBTFormer: factor on the standard deviation of boundaries and on the distance of quantiles from "
-        "the boundary; `eventide calibrate` finds it. null: 1.",
-    )
 
 
 class OptimConfig(Section):
