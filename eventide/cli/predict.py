@@ -48,13 +48,8 @@ def predict(
     Takes either --features DIR or --config FILE --split NAME. The rate of a recording is that of the annotations, else
     --fps, else the model's; its duration is that of the annotations.
     """
-    _check_use(features, config, split, fps, batch_size, output, csv)
-    for folder in features or []:
-        if not folder.exists():
-            raise UsageError(f"--features {folder}: there is no such folder")
-    for path in (output, csv):
-        if path is not None and path.exists() and not force:
-            raise UsageError(f"{path} exists already; give another name, or --force to overwrite it")
+    _check_use(features, config, split, fps, batch_size)
+    _check_files(features or [], output, csv, force)
     from eventide.engine.memory import keep_freed_memory
     from eventide.engine.predict_files import predict_split
     from eventide.evaluation.results import write_results, write_results_csv
@@ -90,20 +85,28 @@ def _check_use(
     split: str | None,
     fps: float | None,
     batch_size: int | None,
-    output: Path,
-    csv: Path | None,
 ) -> None:
-    """Exactly one source, sensible numbers, and files that do not overwrite one another."""
+    """Exactly one source, sensible numbers."""
     if bool(features) == (config is not None):
         raise UsageError("give either --features DIR or --config FILE --split NAME" + (", not both" if config else ""))
     if (config is None) != (split is None):
         raise UsageError("--config and --split belong together: --config FILE --split NAME")
     if fps is not None and not 0 < fps < float("inf"):
         raise UsageError(f"--fps {fps}: give a number above 0")
-    if csv is not None and csv.absolute() == output.absolute():
-        raise UsageError(f"--csv {csv}: the same file as --output; give the table a name of its own")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"--batch-size {batch_size}: give 1 or more")
+
+
+def _check_files(features: Sequence[Path], output: Path, csv: Path | None, force: bool) -> None:
+    """Folders that are there, and files that overwrite neither one another nor, unless forced, others."""
+    if csv is not None and csv.absolute() == output.absolute():
+        raise UsageError(f"--csv {csv}: the same file as --output; give the table a name of its own")
+    for folder in features or []:
+        if not folder.exists():
+            raise UsageError(f"--features {folder}: there is no such folder")
+    for path in (output, csv):
+        if path is not None and path.exists() and not force:
+            raise UsageError(f"{path} exists already; give another name, or --force to overwrite it")
 
 
 def _with_data(config: Path, overrides: Sequence[str], checkpoint: Path) -> Callable[[Config], Config]:
