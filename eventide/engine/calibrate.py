@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from eventide.evaluation.judged import Judged, judge
 from eventide.evaluation.operating_point import (
     QUANTILES,
     Calibration,
+    Measured,
     fit_calibration,
     measure,
     precision_recall_f1,
@@ -63,7 +65,8 @@ class Collected:
         self.inference, self.dataset, self.truth = inference, dataset, truth
         self.settings, self.limit = settings, limit
         self.candidates: dict[str, tuple[Candidates, Timeline]] = {}
-        self._judged: dict[float, Judged] = {}
+        self.judged = lru_cache(maxsize=4)(self._judged)
+        self._costs: dict[float, np.ndarray] = {}
 
     def run_model(self, num_workers: int, on_progress: Progress) -> None:
         """Run the model once over every recording."""
@@ -72,20 +75,33 @@ class Collected:
             self.candidates.update(zip(batch.ids, zip(found, batch.timelines, strict=True), strict=True))
             on_progress("predicting", len(self.candidates), len(self.dataset))
 
-    def judged(self, temperature: float) -> Judged:
+    def _judged(self, temperature: float) -> Judged:
         """Verdicts on the final detections at a temperature, as prediction with it would give them."""
-        if temperature not in self._judged:
-            kind, labels = self.inference.kind, self.inference.labels
-            detections = {
-                name: postprocess(self._scaled(candidates, temperature), timeline, self.settings, labels, kind)
-                for name, (candidates, timeline) in self.candidates.items()
-            }
-            self._judged[temperature] = judge(self.truth, detections, self.limit, len(labels))
-        return self._judged[temperature]
+        kind, labels = self.inference.kind, self.inference.labels
+        detections = {
+            name: postprocess(self._scaled(candidates, temperature), timeline, self.settings, labels, kind)
+            for name, (candidates, timeline) in self.candidates.items()
+        }
+        return judge(self.truth, detections, self.limit, len(labels))
 
-    def judged_in(self, recordings: np.ndarray) -> Callable[[float], Judged]:
-        """The same on some of the recordings, (R,) bool."""
-        return lambda temperature: self.judged(temperature).of(recordings)
+    def costs(self, temperature: float) -> np.ndarray:
+        """The costs (R,) of these verdicts, which are kept: verdicts of all temperatures would fill the memory."""
+        if temperature not in self._costs:
+            self._costs[temperature] = self.judged(temperature).costs()
+        return self._costs[temperature]
+
+    def fit(self, recordings: np.ndarray | None = None) -> Calibration:
+        """The calibration fitted on all or on some of the recordings, (R,) bool."""
+        rows = np.ones(len(self.truth.recordings), bool) if recordings is None else recordings
+        return fit_calibration(
+            lambda t: self.judged(t).of(rows), len(self.inference.labels), lambda t: float(self.costs(t)[rows].sum())
+        )
+
+    def measure(self, fitted: Calibration, recordings: np.ndarray | None = None) -> Measured:
+        """What a calibration is worth on all or on some of the recordings."""
+        both = [self.judged(temperature) for temperature in (1.0, fitted.temperature)]
+        before, after = both if recordings is None else [judged.of(recordings) for judged in both]
+        return measure(before, after, fitted)
 
     def _scaled(self, candidates: Candidates, temperature: float) -> Candidates:
         """What a decoder with this temperature gives: its candidates are the same, but for those scoring too low."""
@@ -111,7 +127,8 @@ def calibrate(checkpoint: Path, request: Request, on_progress: Progress) -> dict
         collected, warnings = prepare(model, config, path, request, limit)
         folds = None if request.folds is None else folds_of(collected.truth.recordings, request.folds, request.group)
         collected.run_model(config.loader.num_workers, on_progress)
-        fitted = fit_calibration(collected.judged, len(model.labels))
+        fitted = collected.fit()
+        described = describe(collected.measure(fitted), fitted, model.labels)
         report = {
             "checkpoint": str(path),
             "config": str(request.config_path),
@@ -121,13 +138,9 @@ def calibrate(checkpoint: Path, request: Request, on_progress: Progress) -> dict
             "recordings": len(collected.truth.recordings),
             "score_floor": FLOOR,
             "bins": NUM_BINS,
-            **describe(collected.judged, fitted, model.labels),
-            "held_out": None if folds is None else held_out(collected, folds, len(model.labels), on_progress),
-            "notes": [
-                *warnings,
-                *notes_on(fitted, collected, request),
-                *changes(model.config.test_cfg, config.test_cfg),
-            ],
+            **described,
+            "held_out": None if folds is None else held_out(collected, folds, on_progress),
+            "notes": [*warnings, *notes_on(described, request), *changes(model.config.test_cfg, config.test_cfg)],
         }
         store(path, model, config.test_cfg, fitted, report)
     return report
@@ -234,13 +247,17 @@ def folds_of(recordings: Sequence[str], folds: int, group: str | None) -> np.nda
     return np.array([order[name] % folds for name in names])
 
 
-def held_out(collected: Collected, fold_of: np.ndarray, num_classes: int, on_progress: Progress) -> dict[str, Any]:
+def held_out(collected: Collected, fold_of: np.ndarray, on_progress: Progress) -> dict[str, Any]:
     """What a calibration is worth on recordings that it was not fitted on: of each fold, and of all of them."""
     parts, fitted, folds = [], [], int(fold_of.max()) + 1
     for fold in range(folds):
         on_progress("held-out recordings", fold, folds)
-        fitted.append(fit_calibration(collected.judged_in(fold_of != fold), num_classes))
-        parts.append(measure(collected.judged_in(fold_of == fold), fitted[-1]))
+        inside = fold_of == fold
+        try:
+            fitted.append(collected.fit(~inside))
+        except EventideError as error:
+            raise EventideError(f"--folds: without the recordings of part {fold + 1}, {error}") from None
+        parts.append(collected.measure(fitted[-1], inside))
     each = [
         {
             "recordings": [name for name, f in zip(collected.truth.recordings, fold_of, strict=True) if f == fold],
@@ -253,9 +270,8 @@ def held_out(collected: Collected, fold_of: np.ndarray, num_classes: int, on_pro
     return {"folds": each, "together": together(parts).to_dict()}
 
 
-def describe(judged_at: Callable[[float], Judged], fitted: Calibration, labels: Sequence[str]) -> dict[str, Any]:
+def describe(measured: Measured, fitted: Calibration, labels: Sequence[str]) -> dict[str, Any]:
     """What was fitted, and what it is worth on the recordings that it was fitted on."""
-    measured = measure(judged_at, fitted)
     classes = [
         {"label": label, "threshold": threshold, "own": not why, "why": why, **precision_recall_f1(counts)}
         for label, threshold, why, counts in zip(
@@ -271,14 +287,13 @@ def describe(judged_at: Callable[[float], Judged], fitted: Calibration, labels: 
     }
 
 
-def notes_on(fitted: Calibration, collected: Collected, request: Request) -> list[str]:
+def notes_on(described: dict[str, Any], request: Request) -> list[str]:
     """What a user should wonder about."""
     own = [f"test_cfg.{key}" for key in CALIBRATED if getattr(request.config.test_cfg, key) is not None]
     notes = [f"{request.config_path} sets {', '.join(own)}, which goes before what the model holds"] if own else []
-    if not 0.11 < fitted.temperature < 9:
+    if not 0.11 < described["temperature"] < 9:
         notes.append("the temperature is at the end of what is tried (0.1 to 10): do not trust the scores")
-    judged = collected.judged(fitted.temperature)
-    if judged.quantiles is not None and fitted.std_scale is None:
+    if "intervals" in described and described["std_scale"] is None:
         notes.append("no scale makes the intervals hold what they claim; none is stored")
     return notes
 

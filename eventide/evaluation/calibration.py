@@ -92,16 +92,20 @@ def scale_scores(scores: np.ndarray, temperature: float) -> np.ndarray:
         return (1 / (1 + np.exp(-logits / temperature))).astype(scores.dtype)
 
 
-def negative_log_likelihood(scores: np.ndarray, right: np.ndarray, num_missed: int, *, floor: float = FLOOR) -> float:
-    """How unlikely it is, by their scores, that just these detections are right; a sum in nats, 0 is best.
+def costs(scores: np.ndarray, right: np.ndarray, *, floor: float = FLOOR) -> np.ndarray:
+    """Negative log likelihood (D,) of each verdict under its score, in nats; 0 is best.
 
-    Scores below `floor` are read as `floor`, and that is also what the `num_missed` events are given that no detection
-    found. Costs of wrong detections count from that of one at `floor`, which is then 0: so detections that appear or
-    vanish below the floor change nothing, and sums over different sets of detections can be compared.
+    Scores below `floor` are read as `floor`, and wrong detections cost what they cost more than one at `floor`. So
+    wrong detections that appear or vanish below the floor change nothing, and sums over different sets of detections
+    can be compared, if every event that none of them found adds `cost_of_missing`.
     """
     certain = np.clip(np.asarray(scores, np.float64), floor, 1 - CERTAIN)
-    costs = np.where(right, -np.log(certain), np.log1p(-floor) - np.log1p(-certain))
-    return float(costs.sum()) - num_missed * math.log(floor)
+    return np.where(right, -np.log(certain), np.log1p(-floor) - np.log1p(-certain))
+
+
+def cost_of_missing(floor: float = FLOOR) -> float:
+    """What an event costs that no detection found: as much as one found with a score of `floor`."""
+    return -math.log(floor)
 
 
 def fit_temperature(loss: Callable[[float], float], steps: int = 10) -> float:

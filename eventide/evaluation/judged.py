@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eventide.evaluation.calibration import Reliability, best_f1_threshold, expected_calibration_error
-from eventide.evaluation.calibration import negative_log_likelihood as likelihood
+from eventide.evaluation.calibration import best_f1_threshold, cost_of_missing, costs
 from eventide.evaluation.events import GroundTruth, Predictions, concatenate
 from eventide.evaluation.points import match_points
 from eventide.evaluation.segments import match_segments
@@ -35,11 +34,6 @@ class Judged:
         """(D,) bool, which detections found an event."""
         return self.event >= 0
 
-    @property
-    def num_missed(self) -> int:
-        """Events that no detection found."""
-        return len(self.event_recording) - int(self.right.sum())
-
     def of(self, recordings: np.ndarray) -> Judged:
         """The same of some recordings: `recordings` (R,) bool."""
         kept = recordings[self.recording_index]
@@ -65,13 +59,13 @@ class Judged:
             quantiles=None if self.quantiles is None else self.quantiles[rows],
         )
 
-    def calibration_error(self) -> Reliability:
-        """Expected calibration error of the scores."""
-        return expected_calibration_error(self.scores, self.right)
-
-    def negative_log_likelihood(self) -> float:
-        """Negative log likelihood of the verdicts under the scores, per event (nats)."""
-        return likelihood(self.scores, self.right, self.num_missed) / max(len(self.event_recording), 1)
+    def costs(self) -> np.ndarray:
+        """(R,) negative log likelihood of the verdicts under the scores, of every recording (nats)."""
+        number = len(self.recordings)
+        found = np.bincount(self.recording_index[self.right], minlength=number)
+        missed = np.bincount(self.event_recording, minlength=number) - found
+        of_detections = np.bincount(self.recording_index, costs(self.scores, self.right), number)
+        return of_detections + missed * cost_of_missing()
 
     def best_threshold(self, label_id: int | None = None) -> tuple[float, float]:
         """Score with the best F1 of a class, or of all classes together, and that F1."""
@@ -109,5 +103,5 @@ def judge(truth: GroundTruth, detections: Mapping[str, Detections], limit: float
         event_label_ids=classes,
         event_segments=truth.segments,
         segments=predictions.segments,
-        quantiles=np.concatenate(quantiles).astype(np.float64) if len(quantiles) == len(found) > 0 else None,
+        quantiles=np.concatenate(quantiles) if len(quantiles) == len(found) > 0 else None,
     )

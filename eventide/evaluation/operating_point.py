@@ -41,8 +41,11 @@ class Calibration:
         return judged.take(judged.scores >= self.thresholds.astype(np.float32)[judged.label_ids])
 
 
-def fit_calibration(judged_at: Callable[[float], Judged], num_classes: int) -> Calibration:
-    """Fit everything on the verdicts that `judged_at` gives for a temperature.
+def fit_calibration(
+    judged_at: Callable[[float], Judged], num_classes: int, loss_at: Callable[[float], float] | None = None
+) -> Calibration:
+    """Fit everything on the verdicts that `judged_at` gives for a temperature; `loss_at`, if given, knows the sum of
+    their costs.
 
     Raises:
         EventideError: no detection is right.
@@ -52,7 +55,7 @@ def fit_calibration(judged_at: Callable[[float], Judged], num_classes: int) -> C
             "no detection finds an event: there is nothing to calibrate on; is the model trained, and are these "
             "recordings of its kind?"
         )
-    temperature = round(fit_temperature(lambda value: judged_at(value).negative_log_likelihood()), 4)
+    temperature = round(fit_temperature(loss_at or (lambda value: float(judged_at(value).costs().sum()))), 4)
     judged = judged_at(temperature)
     common, thresholds, why = judged.best_threshold()[0], np.zeros(num_classes), []
     for label_id in range(num_classes):
@@ -131,9 +134,8 @@ def precision_recall_f1(counts: Sequence[int] | np.ndarray) -> dict[str, float]:
     }
 
 
-def measure(judged_at: Callable[[float], Judged], fitted: Calibration) -> Measured:
-    """Measure a calibration on the verdicts that `judged_at` gives for a temperature."""
-    before, after = judged_at(1.0), judged_at(fitted.temperature)
+def measure(before: Judged, after: Judged, fitted: Calibration) -> Measured:
+    """Measure a calibration on verdicts at temperature 1 and at the fitted one."""
     chosen, classes = fitted.chosen(after), len(fitted.thresholds)
     counted = (after.event_label_ids, chosen.label_ids, chosen.label_ids[chosen.right])
     common = after.take(after.scores >= np.float32(fitted.common_threshold))
@@ -143,7 +145,7 @@ def measure(judged_at: Callable[[float], Judged], fitted: Calibration) -> Measur
     return Measured(
         before=(before.scores, before.right),
         after=(after.scores, after.right),
-        likelihoods=np.array([len(j.event_label_ids) * j.negative_log_likelihood() for j in (before, after)]),
+        likelihoods=np.array([judged.costs().sum() for judged in (before, after)]),
         counts=np.stack([np.bincount(label_ids, minlength=classes) for label_ids in counted], axis=1),
         common_counts=np.array([len(after.event_label_ids), len(common.scores), common.right.sum()]),
         boundaries=None if after.quantiles is None else number,

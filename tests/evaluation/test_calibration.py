@@ -12,14 +12,21 @@ from hypothesis import strategies as st
 from eventide.evaluation.calibration import (
     FLOOR,
     best_f1_threshold,
+    cost_of_missing,
+    costs,
     expected_calibration_error,
     fit_scale,
     fit_temperature,
     interval_coverage,
-    negative_log_likelihood,
     scale_ranges,
     scale_scores,
 )
+
+
+def negative_log_likelihood(scores: np.ndarray, right: np.ndarray, missed: int) -> float:
+    """Costs of all verdicts and of the events that were missed."""
+    return float(costs(scores, right).sum()) + missed * cost_of_missing()
+
 
 some_scores = st.lists(st.sampled_from([0.0, 0.01, 0.05, 0.2, 0.25, 0.5, 0.75, 0.999, 1.0]), max_size=40)
 
