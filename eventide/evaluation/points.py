@@ -212,17 +212,19 @@ def _match(times, cells, truth, rank, cell_offsets, tolerances):  # type: ignore
         first, stop = cell_offsets[cells[i]], cell_offsets[cells[i] + 1]
         middle = first + np.searchsorted(truth[first:stop], times[i])
         for t in range(len(tolerances)):
-            left, right = middle - 1, middle
-            while left >= first and taken[left, t]:
+            reach = tolerances[t] + SLACK
+            left, right, nearest = middle - 1, middle, np.inf
+            while left >= first and times[i] - truth[left] <= reach:
+                if not taken[left, t]:
+                    nearest = times[i] - truth[left]
+                    break
                 left -= 1
-            while right < stop and taken[right, t]:
+            while right < stop and truth[right] - times[i] <= reach:
+                if not taken[right, t]:
+                    nearest = min(nearest, truth[right] - times[i])
+                    break
                 right += 1
-            nearest = np.inf
-            if left >= first:
-                nearest = times[i] - truth[left]
-            if right < stop:
-                nearest = min(nearest, truth[right] - times[i])
-            if nearest > tolerances[t] + SLACK:
+            if nearest > reach:
                 continue
             best = -1
             while left >= first and times[i] - truth[left] <= nearest + SLACK:
