@@ -75,7 +75,7 @@ CASES: list[ErrorCase] = [
         "command unknown",
         "asked for a command that does not exist",
         ["xyz"],
-        r"the commands are: bench, check, config, eval",
+        r"the commands are: bench, calibrate, check, config, eval",
     ),
     case("subcommand misspelt", "misspelt the second word", ["config", "shwo"], r"did you mean show\?"),
     case("no configuration", "left out the configuration", ["check"], r"check: CONFIG is missing"),
