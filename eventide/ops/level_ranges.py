@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 # Share of the events that may be shorter than what the first level is made for, and longer than the last level's.
-SHORT_SHARE, LONG_SHARE = 0.05, 0.10
+SHORT_SHARE, LONG_SHARE = 0.05, 0.05
 # The first level with heads has at least this many strides in half of such a short event: boundaries stay exact.
 FIRST_LEVEL_STRIDES = 8
 # A bound lies between these multiples of the upper level's stride. Below the lower one an event may fall between two

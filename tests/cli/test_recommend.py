@@ -111,7 +111,7 @@ def test_a_second_annotator(tmp_path: Path, label: str, noise: float, architectu
             [{"segment": [3.0, 3.2], "label": "a"}],
             ["--events", "segments"],
             "LocPointTransformer",
-            "2 of 2 no longer than a grid step",
+            "2 of 2 are no longer than a grid step",
         ),
         (
             "a stray time",

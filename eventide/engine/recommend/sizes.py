@@ -9,7 +9,7 @@ import numpy as np
 
 from eventide.engine.recommend.situation import Choice, Situation
 from eventide.engine.recommend.tree import LONG, Hardware, architecture, hardware
-from eventide.ops.level_ranges import Levels, choose_levels, level_shares
+from eventide.ops.level_ranges import LONG_SHARE, Levels, choose_levels, level_shares
 
 WIDTHS = ((300, 128), (30_000, 256), (math.inf, 384))  # fewer training events than, channels
 SEVERAL_FEATURES, MANY_EVENTS = 768, 10_000  # channels for several kinds of features and at least so many events
@@ -75,8 +75,12 @@ def sequence_length(situation: Situation, channels: int) -> Choice:
 def windows(situation: Situation, length: int, levels: int) -> Choice:
     """Attention windows per level."""
     key = "model.backbone.mha_win_size"
+    value: object = [WINDOW] * (levels - 1) + [-1] if levels > 1 else WINDOW
+    if situation.data.grid is not None and situation.data.grid.feat_stride <= 0:
+        return Choice(
+            key, value, "whole recordings in few vectors, as for ActivityNet: local attention, global at last"
+        )
     if length > LONG:
-        value: object = [WINDOW] * (levels - 1) + [-1] if levels > 1 else WINDOW
         return Choice(key, value, f"{length} vectors are more than {LONG}: local attention, global on the last level")
     if not situation.machine.gpus:
         return Choice(key, WINDOW, "local attention: time grows in a line with the length on a CPU")
@@ -103,9 +107,10 @@ def level_choices(situation: Situation, length: int) -> tuple[list[Choice], int]
         )
         choices.append(Choice("model.fpn_start_level", found.start, reason))
     shares = ", ".join(f"{100 * share:.0f}%" for share in level_shares(events, found.ranges))
-    reason = f"shares of the events, by count at half their length: {shares}; none is out of reach"
+    reason = f"shares of the events, by count at half their length: {shares}; "
     if short := int((events <= 1).sum()):
-        reason += f" but {short} of {len(events)} no longer than a grid step, which finer features would need"
+        reason += f"{short} of {len(events)} are no longer than a grid step and need finer features, no other is "
+    reason += "out of reach" if short else "none is out of reach"
     ranges = [[_plain(low), _plain(high)] for low, high in found.ranges]
     choices.append(Choice("model.regression_range", ranges, reason))
     return choices, found.last + 1
@@ -116,10 +121,8 @@ def _plain(value: float) -> float:
 
 
 def _levels_reason(events: np.ndarray, found: Levels) -> str:
-    long = float(np.quantile(events, 0.9))
-    return (
-        f"{found.last + 1} levels, strides up to {2**found.last}: a tenth of the events last {long:.0f} vectors or more"
-    )
+    long = float(np.quantile(events, 1 - LONG_SHARE))
+    return f"{found.last + 1} levels, strides up to {2**found.last}: a twentieth of the events last {long:.0f} steps or more"
 
 
 def batch_choices(situation: Situation, length: int, channels: int) -> Iterator[Choice]:

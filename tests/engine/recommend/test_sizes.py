@@ -39,6 +39,26 @@ def test_width_by_events(events: int, folders: int, channels: int, heads: int) -
 
 
 @pytest.mark.parametrize(
+    ("label", "events", "folders", "stride", "expected"),
+    [
+        ("THUMOS14", 3007, 1, 4.0, {"n_embd": 256, "n_head": 4, "mha_win_size": -1}),
+        ("ActivityNet", 15_410, 1, -1.0, {"n_embd": 256, "n_head": 4, "mha_win_size": [9, 9, 9, 9, 9, -1]}),
+        ("EPIC-Kitchens", 67_217, 1, 16.0, {"n_embd": 384, "n_head": 6}),
+        ("Ego4D", 13_659, 3, 16.0, {"n_embd": 768, "n_head": 12}),
+    ],
+)
+def test_data_sets_of_the_guide(label: str, events: int, folders: int, stride: float, expected: dict[str, Any]) -> None:
+    """A data set of as many events and features as one that the guide names gets the guide's widths and windows."""
+    length = 192 if stride < 0 else 1500
+    data = data_of(LENGTHS, np.geomspace(2, 180, events))
+    grid = Grid(stride, 16.0, None if stride < 0 else 30.0, ("s", "n", "f"))
+    data = replace(data, features=tuple(features(10) for _ in range(folders)), grid=grid)
+    found = values(data=data, longest=length)
+    assert {key: found[B + key] for key in expected} == expected
+    assert all(found[B + f"use_{name}"] for name in ("rope", "flash_attn", "swiglu", "rms_norm"))
+
+
+@pytest.mark.parametrize(
     ("label", "changes", "expected"),
     [
         ("rounded up", {"longest": 1500}, 1536),
@@ -130,7 +150,7 @@ def test_long_events_need_no_fine_levels() -> None:
 
 def test_events_within_a_step_are_told() -> None:
     reason = advised(data=data_of(LENGTHS, np.array([0.5, 3.0, 9.0]))).choices["model.regression_range"].reason
-    assert "but 1 of 3 no longer than a grid step" in reason
+    assert "1 of 3 are no longer than a grid step and need finer features, no other is out of reach" in reason
 
 
 def test_points_have_no_ranges() -> None:
