@@ -122,7 +122,9 @@ def _plain(value: float) -> float:
 
 def _levels_reason(events: np.ndarray, found: Levels) -> str:
     long = float(np.quantile(events, 1 - LONG_SHARE))
-    return f"{found.last + 1} levels, strides up to {2**found.last}: a twentieth of the events last {long:.0f} steps or more"
+    return (
+        f"{found.last + 1} levels, strides up to {2**found.last}: a twentieth of the events last over {long:.0f} steps"
+    )
 
 
 def batch_choices(situation: Situation, length: int, channels: int) -> Iterator[Choice]:
