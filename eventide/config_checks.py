@@ -342,7 +342,7 @@ def _suppression(config: Config) -> Iterator[Finding]:
     """Suppression and rules: what leaves the other without effect, limits upside down."""
     test, name = config.test_cfg, "test_cfg."
     if config.model.meta_arch == "SnapFormer":
-        for key in ("use_diou_nms", "class_sigma", "max_overlap", "duration_limits"):
+        for key in ("use_diou_nms", "class_sigma", "class_voting_thresh", "max_overlap", "duration_limits"):
             if getattr(test, key):
                 message = "is for segments, and point events have no length; use test_cfg.min_gap to keep them apart"
                 yield Finding((name + key, "model.meta_arch"), message)
@@ -355,6 +355,9 @@ def _suppression(config: Config) -> Iterator[Finding]:
     elif test.class_sigma is not None and test.nms_method != "soft":
         message = f"has no effect with nms_method {test.nms_method}"
         yield Finding((name + "class_sigma", name + "nms_method"), message, warning=True)
+    if test.class_voting_thresh and not test.multiclass_nms:
+        message = "is for suppression within each class, but test_cfg.multiclass_nms is false; use voting_thresh"
+        yield Finding((name + "class_voting_thresh", name + "multiclass_nms"), message)
     if test.use_diou_nms and test.nms_method == "none":
         yield Finding((name + "use_diou_nms", name + "nms_method"), "has no effect with nms_method none", warning=True)
     limits = test.duration_limits

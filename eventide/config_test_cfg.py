@@ -43,6 +43,14 @@ class TestConfig(Section):
         le=1,
         description="tIoU from which neighbours are averaged into a detection (only across classes); 0: off.",
     )
+    class_voting_thresh: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="With multiclass_nms: tIoU from which the candidates of its class move the boundaries of a "
+        "detection, weighted by score, nearness and, with TBTFormer, certainty; 0: off. Default: 0.5 with TBTFormer, "
+        "else 0.",
+    )
     ext_score_file: str | None = Field(
         None, description="Class scores per recording (.json or .npz) to fuse with class-free proposals; null: none."
     )

@@ -17,8 +17,10 @@ from eventide.ops.nms import nms
 from eventide.ops.problems import raise_problems
 from eventide.ops.rules import Rules, allowed
 from eventide.ops.timeline import grid_to_seconds
+from eventide.ops.voting import vote_boundaries
 from eventide.types import Candidates, Detections, EventideError, EventKind, Timeline
 
+UNCERTAIN_VOTING = 0.5  # class_voting_thresh of models that know how sure they are of a boundary
 GROWTH = 8  # how many times more candidates are kept where rules left too few
 
 
@@ -91,10 +93,29 @@ def suppress(candidates: Candidates, settings: TestConfig, labels: Sequence[str]
         use_diou=settings.use_diou_nms,
         class_sigma=sigma,
     )
-    left = candidates.take(kept.indices)
+    left, segments = candidates.take(kept.indices), kept.segments
+    if threshold := _class_voting(candidates, settings):
+        segments = vote_boundaries(
+            segments,
+            kept.label_ids,
+            candidates.segments,
+            candidates.scores,
+            candidates.label_ids,
+            candidates.std,
+            threshold,
+        )
     # a voted boundary takes its quantiles along; what it is worth was not voted on
-    moved = None if left.quantiles is None else left.quantiles + (kept.segments - left.segments)[:, :, None]
-    return Candidates(kept.segments, kept.scores, kept.label_ids, left.std, moved)
+    moved = None if left.quantiles is None else left.quantiles + (segments - left.segments)[:, :, None]
+    return Candidates(segments, kept.scores, kept.label_ids, left.std, moved)
+
+
+def _class_voting(candidates: Candidates, settings: TestConfig) -> float:
+    """The tIoU from which candidates vote on the boundaries of their class; 0: they do not."""
+    if not settings.multiclass_nms or settings.nms_method == "none":
+        return 0.0
+    if settings.class_voting_thresh is None:
+        return 0.0 if candidates.std is None else UNCERTAIN_VOTING
+    return settings.class_voting_thresh
 
 
 def to_detections(

@@ -19,6 +19,12 @@ ERRORS: list[tuple[str, dict[str, Any], str, str]] = [
         "test_cfg.multiclass_nms is false",
     ),
     (
+        "voting within a class across classes",
+        {"test_cfg__class_voting_thresh": 0.5, "test_cfg__multiclass_nms": False},
+        "test_cfg.class_voting_thresh",
+        "use voting_thresh",
+    ),
+    (
         "width of a class before classes",
         {"test_cfg__class_sigma": {"a": 0.5}, "test_cfg__ext_score_file": "a.json"},
         "test_cfg.class_sigma",

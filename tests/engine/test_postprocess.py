@@ -69,6 +69,32 @@ def test_settings(label: str, settings: dict[str, Any], starts: list[float]) -> 
     assert run(EVENTS, **settings).segments[:, 0].tolist() == starts
 
 
+VOTERS = [(0.0, 4.0, 0.9, 0), (1.0, 4.0, 0.8, 0), (0.0, 4.0, 0.7, 1)]
+
+
+@pytest.mark.parametrize(
+    ("label", "std", "settings", "moves"),
+    [
+        ("off without std", None, {}, False),
+        ("on with std", 0.3, {}, True),
+        ("asked for", None, {"class_voting_thresh": 0.5}, True),
+        ("turned off", 0.3, {"class_voting_thresh": 0.0}, False),
+        ("too little overlap", 0.3, {"class_voting_thresh": 0.8}, False),
+        ("nothing suppressed, nothing moved", 0.3, {"nms_method": "none"}, False),
+        ("across classes there is another vote", 0.3, {"multiclass_nms": False, "voting_thresh": 0.0}, False),
+    ],
+)
+def test_votes_within_a_class(label: str, std: float | None, settings: dict[str, Any], moves: bool) -> None:
+    found = run(candidates_of(VOTERS, std), quantiles=[0.1, 0.9] if std else None, **settings)
+    first = found.segments[(found.scores == np.float32(0.9))][0]
+    assert (0.0 < first[0] < 0.5) == moves
+    assert first[1] == 4.0
+    if found.quantiles is not None:  # they move with their boundary
+        np.testing.assert_allclose(found.quantiles[0, 0], np.clip(first[0] + np.array([-1.0, 2.0]), 0, None), atol=1e-5)
+    other = found.segments[found.label_ids == 1]
+    np.testing.assert_array_equal(other, [[0.0, 4.0]] * len(other))
+
+
 @pytest.mark.parametrize(
     ("label", "settings", "scores"),
     [
@@ -180,7 +206,7 @@ def test_scale_stretches_about_the_boundary_and_quantiles_are_cut_to_the_recordi
 @pytest.mark.parametrize("method", ["soft", "hard", "none"])
 def test_deviation_and_quantiles_stay_with_their_candidate(method: str) -> None:
     candidates = candidates_of([(10, 12, 0.3, 0), (0, 4, 0.9, 0), (1, 4, 0.8, 0), (20, 24, 0.5, 1)], std=1.0)
-    found = run(candidates, nms_method=method, iou_threshold=0.5, quantiles=[0.1, 0.9])
+    found = run(candidates, nms_method=method, iou_threshold=0.5, quantiles=[0.1, 0.9], class_voting_thresh=0.0)
     assert found.segment_std is not None
     assert found.quantiles is not None
     for segment, std, quantiles in zip(found.segments, found.segment_std, found.quantiles, strict=True):
