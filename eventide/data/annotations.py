@@ -4,7 +4,8 @@
         {"segment": [start, end], "label": ..., "label_id": ...},
         {"time": time, "label": ..., "label_id": ...}, ...]}}}
 
-Times are seconds. A file may hold both segments and point events (`time`). `duration`, `fps`, `label_id` and `annotations` may be missing; other keys are ignored.
+Times are seconds. A file may hold both segments and point events (`time`). `duration`, `fps`, `label_id` and
+`annotations` may be missing; other keys are ignored.
 """
 
 from __future__ import annotations
@@ -182,8 +183,8 @@ class _Reader:
             )
         if self._short:
             self.warnings.append(
-                f"{len(self._short)} segment(s) shorter than {TIME_TOLERANCE:g} s are not used, except as point events, "
-                f"first {self._short[0]}"
+                f"{len(self._short)} segment(s) shorter than {TIME_TOLERANCE:g} s are not used, except as point "
+                f"events, first {self._short[0]}"
             )
 
     def _positive(self, value: dict[str, Any], key: str, where: str) -> float | None:
