@@ -185,6 +185,12 @@ class ModelConfig(Section):
     dfl_weight: float | None = Field(
         None, ge=0, description="TBTFormer only: weight of the distribution focal loss. Default: 0.25."
     )
+    target_width: float | None = Field(
+        None,
+        ge=0,
+        description="TBTFormer only: standard deviation of the targets of the boundary distributions (vectors); 0: the "
+        "labels as they are. Default: 1.",
+    )
     heatmap: HeatmapConfig = section(HeatmapConfig, "SnapFormer: class heatmap.")
 
 
@@ -236,6 +242,14 @@ class TrainConfig(Section):
     )
     reg_loss: Literal["diou", "giou", "eiou"] = Field(
         "diou", description="Boundary loss: overlap (giou), also distance of centres (diou), also lengths (eiou)."
+    )
+    teacher_share: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Share that the averaged model's own boundaries come to have in the targets of the boundary loss: "
+        "noisy labels are then not learnt by heart. From 0 after a tenth of the training to this after three tenths. "
+        "Default: 0.7 with TBTFormer, else 0.",
     )
     compile: bool = Field(False, description="Train through torch.compile, one graph per padded length; needs g++.")
     auto_microbatch: bool = later(False, "When memory runs out, halve the batch, double accum_steps and go on.")
@@ -303,6 +317,7 @@ class Config(Section):
     def resolve(self) -> Config:
         """A copy in which every value that follows from others is filled in; what was given is kept as it is."""
         model, backbone, dataset = self.model.model_copy(), self.model.backbone.model_copy(), self.dataset.model_copy()
+        train = self.train_cfg.model_copy()
         given_len = dataset.max_seq_len or backbone.max_len or DEFAULT_MAX_SEQ_LEN
         fill(dataset, max_seq_len=given_len)
         fill(dataset, events="points" if model.meta_arch == "SnapFormer" else "segments")
@@ -313,12 +328,13 @@ class Config(Section):
         if isinstance(backbone.mha_win_size, int):
             backbone.mha_win_size = [backbone.mha_win_size] * levels
         if model.meta_arch == "TBTFormer":
-            fill(model, reg_max=16, dfl_weight=0.25)
+            fill(model, reg_max=16, dfl_weight=0.25, target_width=1.0)
+        fill(train, teacher_share=0.7 if model.meta_arch == "TBTFormer" else 0.0)
         if model.backbone_type == "convTransformerv2":
             fill(backbone, use_rope=True, use_flash_attn=True, use_swiglu=True, use_rms_norm=True)
             fill(backbone, n_kv_head=backbone.n_head)
         model.backbone = backbone
-        return self.model_copy(update={"model": model, "dataset": dataset})
+        return self.model_copy(update={"model": model, "dataset": dataset, "train_cfg": train})
 
 
 def fill(section: Section, **values: Any) -> None:

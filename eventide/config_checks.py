@@ -119,6 +119,7 @@ def _architecture(config: Config) -> Iterator[Finding]:
         "TBTFormer": {
             "model.reg_max": model.reg_max is not None,
             "model.dfl_weight": model.dfl_weight is not None,
+            "model.target_width": model.target_width is not None,
             "test_cfg.quantiles": config.test_cfg.quantiles is not None,
             "test_cfg.std_scale": config.test_cfg.std_scale is not None,
         },
@@ -127,6 +128,9 @@ def _architecture(config: Config) -> Iterator[Finding]:
         for key in (key for key, given in keys.items() if given and owner != kind):
             message = f"belongs to model.meta_arch {owner}, not to {kind}; leave it out"
             yield Finding((key, "model.meta_arch"), message)
+    if kind == "SnapFormer" and config.train_cfg.teacher_share:
+        message = "is for the boundaries of segments, and point events have none; leave it out"
+        yield Finding(("train_cfg.teacher_share", "model.meta_arch"), message)
 
 
 def _streams(config: Config) -> Iterator[Finding]:

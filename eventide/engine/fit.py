@@ -30,7 +30,7 @@ from eventide.engine.model_file import StoredModel, save_model
 from eventide.engine.optim import gradient_norm, scale_gradients, set_learning_rate
 from eventide.engine.progress import Reporter
 from eventide.engine.run_folder import RunFolder
-from eventide.engine.schedule import Plan, learning_rate
+from eventide.engine.schedule import Plan, learning_rate, teacher_share
 from eventide.engine.state import TrainingState
 from eventide.models.registry import DecodesOutputs
 from eventide.types import Batch, EventideError, PyramidOutput
@@ -166,11 +166,20 @@ class Trainer:
         """Loss parts of micro-batch `number` of the run, divided by the `size` of its group; gradients are added up."""
         # Dropout and drop path depend on the number alone, so a resumed run needs no random state.
         torch.manual_seed((self.config.seed * 1_000_003 + number) % 2**63)
-        padded = min(batch.lengths) < batch.features.shape[-1]
-        output = as_float32(self.detector(batch.features, batch.mask if padded else None))
-        losses = self.state.criterion(output, batch.segments, batch.label_ids)
+        mask = batch.mask if min(batch.lengths) < batch.features.shape[-1] else None
+        teacher = self._teacher(batch.features, mask)
+        output = as_float32(self.detector(batch.features, mask))
+        losses = self.state.criterion(output, batch.segments, batch.label_ids, *teacher)
         self.fabric.backward(losses["final_loss"] / size)
         return list(losses), torch.stack([part.detach().float() for part in losses.values()]) / size
+
+    def _teacher(self, features: Tensor, mask: Tensor | None) -> tuple[PyramidOutput, float] | tuple[()]:
+        """The averaged model's output and its share in the targets of this step, where it has one."""
+        share = teacher_share(self.state.counters.step, self.plan, self.config.train_cfg.teacher_share or 0.0)
+        if share == 0:
+            return ()
+        with torch.no_grad(), self.fabric.autocast():
+            return as_float32(self.state.average.module(features, mask)), share
 
     def _read_norm(self, losses: Tensor) -> tuple[float, bool]:
         """The gradient norm, and whether it and the losses are finite: the one wait for the device in a step."""

@@ -65,3 +65,11 @@ def learning_rate(step: int, plan: Plan, opt: OptimConfig) -> float:
     floor = COSINE_FLOOR if warmup else 0.0
     share = after / max(1, plan.total_steps - warmup)
     return floor + 0.5 * (peak - floor) * (1.0 + math.cos(math.pi * share))
+
+
+def teacher_share(step: int, plan: Plan, share: float) -> float:
+    """Share of the averaged model in the targets of optimiser step `step` (0 is the first): none in the first tenth of
+    the training, when it knows nothing, then rising to `share` until three tenths are done.
+    """
+    done = step / plan.total_steps
+    return share * min(max((done - 0.1) / 0.2, 0.0), 1.0)

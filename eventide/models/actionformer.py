@@ -109,8 +109,16 @@ class Criterion(nn.Module):
         self.class_loss_kind, self.overlap_loss = CLASS_LOSSES[class_loss], BOUNDARY_LOSSES[boundary_loss]
         self.register_buffer("loss_normalizer", torch.tensor(float(initial_normalizer)))
 
-    def forward(self, output: PyramidOutput, segments: Tensor, label_ids: Tensor) -> dict[str, Tensor]:
-        """`segments` (B, G, 2) on the feature grid, `label_ids` (B, G), -1 where a row is no event.
+    def forward(
+        self,
+        output: PyramidOutput,
+        segments: Tensor,
+        label_ids: Tensor,
+        teacher: PyramidOutput | None = None,
+        teacher_share: float = 0.0,
+    ) -> dict[str, Tensor]:
+        """`segments` (B, G, 2) on the feature grid, `label_ids` (B, G), -1 where a row is no event. Where there is a
+        `teacher`, the averaged model's output, its boundaries make up `teacher_share` of the targets.
 
         Returns scalars: `cls_loss`, `reg_loss`, `final_loss` (to differentiate), `num_positives`. In training mode
         the normaliser moves first, as published.
@@ -118,6 +126,8 @@ class Criterion(nn.Module):
         lengths = [level.shape[1] for level in output.logits]
         points = pyramid_points(lengths, self.strides, self.regression_range, segments.device)
         class_targets, distances = assign_targets(points, segments, label_ids, self.num_classes, self.center_radius)
+        if teacher is not None:
+            distances = torch.lerp(distances, torch.cat(teacher.offsets, dim=1), teacher_share)
         valid = torch.cat(output.masks, dim=1)
         positive = (class_targets.sum(-1) > 0) & valid
         count = positive.sum()

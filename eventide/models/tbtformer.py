@@ -1,7 +1,9 @@
 """TBTFormer: segments whose boundaries are distributions, so that the model says how sure it is of each.
 
 ActionFormer's pyramid with the boundary distributions of Generalized Focal Loss (Li et al., NeurIPS 2020): the bins of
-a level span 0 to the farthest boundary that the level answers for, those of the last level to the longest event.
+a level span twice the distance to the farthest boundary that the level answers for, those of the last level the longest
+event. Twice, since a label that is off by a little belongs to the next level: with bins that end at the bound, no point
+of this one could say so. Targets have a width, and candidates vote on boundaries by how sure they are (`ops.voting`).
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ from eventide.models import actionformer
 from eventide.models.heads import ConvHead, HeadShape
 from eventide.models.parts import head_shape, level_strides
 from eventide.models.registry import Architecture, register
-from eventide.ops.distribution import distribution_focal_loss, expectation, quantiles, standard_deviation
+from eventide.ops.distribution import expectation, quantiles, standard_deviation, wide_focal_loss
 from eventide.types import PyramidOutput
+
+REACH = 2.0  # how far the bins of a level reach, over its upper regression bound
 
 
 class DistributionHead(ConvHead):
@@ -39,7 +43,7 @@ class DistributionHead(ConvHead):
 class Detector(actionformer.Detector):
     """Backbone, neck, class head and distribution head.
 
-    `spans` (L,): the farthest distance that the bins of a level reach, in strides of the level.
+    `spans` (L,): the farthest distance that the bins of a level reach, in strides of the level; in the state_dict.
     """
 
     spans: Tensor
@@ -50,7 +54,7 @@ class Detector(actionformer.Detector):
         low, high = regression_range[-1]
         # Until the longest event is known, an open level reaches twice as far as the level before it.
         last = high if high < OPEN_RANGE else 2 * max(low, self.last_stride)
-        reaches = [*(farthest for _, farthest in regression_range[:-1]), last]
+        reaches = [*(REACH * farthest for _, farthest in regression_range[:-1]), last]
         self.register_buffer("spans", torch.tensor(reaches) / torch.tensor(strides))
 
     def set_longest_event(self, longest: float) -> None:
@@ -65,19 +69,25 @@ class Detector(actionformer.Detector):
 
 
 class Criterion(actionformer.Criterion):
-    """ActionFormer's targets and losses, and the distribution focal loss beside the boundary loss."""
+    """ActionFormer's targets and losses, and the distribution focal loss beside the boundary loss.
 
-    def __init__(self, *, dfl_weight: float, **others: Any):
+    `target_width`: standard deviation of the targets in grid steps.
+    """
+
+    def __init__(self, *, dfl_weight: float, target_width: float, **others: Any):
         super().__init__(**others)
-        self.dfl_weight = dfl_weight
+        self.dfl_weight, self.target_width = dfl_weight, target_width
 
     def boundary_loss(self, output: PyramidOutput, distances: Tensor, positive: Tensor) -> Tensor:
         """Sum over positive points of overlap loss plus `dfl_weight` times the mean loss of the two distributions."""
         distributions, spans = with_distributions(output)
         overlap = super().boundary_loss(output, distances, positive)
-        span = torch.cat([span.expand(x.shape[1]) for x, span in zip(distributions, spans, strict=True)])
+        lengths = [x.shape[1] for x in distributions]
+        span = torch.cat([span.expand(length) for length, span in zip(lengths, spans, strict=True)])
+        stride = torch.cat([span.new_full((n,), stride) for n, stride in zip(lengths, self.strides, strict=True)])
         wanted = torch.where(positive.unsqueeze(-1), distances, 1.0)
-        loss = distribution_focal_loss(torch.cat(distributions, dim=1), wanted, span[:, None])
+        width = (self.target_width / stride)[:, None]
+        loss = wide_focal_loss(torch.cat(distributions, dim=1), wanted, span[:, None], width)
         return overlap + self.dfl_weight * (loss.mean(-1) * positive).sum()
 
 
@@ -120,7 +130,11 @@ def build(config: Config) -> Architecture:
         strides=strides,
         regression_range=model.regression_range or (),
     )
-    criterion = Criterion(dfl_weight=model.dfl_weight or 0.0, **actionformer.criterion_settings(config))
+    criterion = Criterion(
+        dfl_weight=model.dfl_weight or 0.0,
+        target_width=model.target_width or 0.0,
+        **actionformer.criterion_settings(config),
+    )
     levels = config.test_cfg.quantiles or ()
     decoder = Decoder(quantile_levels=levels, **actionformer.decoder_settings(config))
     return Architecture(detector, criterion, decoder, strides, detector.set_longest_event)

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# Five places of a standard normal variable and the shares of their values in a mean.
+_QUADRATURE = np.polynomial.hermite_e.hermegauss(5)
+_QUADRATURE = _QUADRATURE[0], _QUADRATURE[1] / _QUADRATURE[1].sum()
 
 
 def expectation(logits: Tensor, span: Tensor) -> Tensor:
@@ -40,6 +45,23 @@ def quantiles(logits: Tensor, span: Tensor, levels: Sequence[float]) -> Tensor:
     before, inside = mass.gather(-1, cell), probability.gather(-1, cell)
     share = ((wanted - before) / inside.clamp(min=1e-12)).clamp(0.0, 1.0)
     return torch.lerp(edges[cell], edges[cell + 1], share) * (span / (logits.shape[-1] - 1))
+
+
+def wide_focal_loss(logits: Tensor, targets: Tensor, span: Tensor, width: Tensor | float) -> Tensor:
+    """Mean of `distribution_focal_loss` over normal errors of the targets with standard deviation `width`, in the unit
+    of `span`: a label is a draw around the truth, and the pull towards it fades the nearer a prediction comes.
+
+    By Gauss-Hermite quadrature. The width shrinks near both ends of the span, so that no target is cut off there and
+    their mean stays where it is.
+    """
+    places, shares = _QUADRATURE
+    room = torch.minimum(targets, span - targets).clamp(min=0.0) / float(places.max())
+    width = torch.minimum(room, torch.as_tensor(width, device=room.device).expand_as(room))
+    losses = [
+        share * distribution_focal_loss(logits, targets + place * width, span)
+        for place, share in zip(places.tolist(), shares.tolist(), strict=True)
+    ]
+    return torch.stack(losses).sum(0)
 
 
 def distribution_focal_loss(logits: Tensor, targets: Tensor, span: Tensor) -> Tensor:

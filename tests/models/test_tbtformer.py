@@ -24,10 +24,10 @@ def make(**changes: Any):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("ranges", "longest", "expected"),
     [
-        pytest.param([(0, 4), (4, 8), (8, 10000)], None, [4.0, 4.0, 4.0], id="open, longest not known yet"),
-        pytest.param([(0, 4), (4, 8), (8, 10000)], 80.0, [4.0, 4.0, 20.0], id="open"),
-        pytest.param([(0, 4), (2, 8), (4, 16)], 80.0, [4.0, 4.0, 20.0], id="closed, longer events"),
-        pytest.param([(0, 4), (4, 8), (8, 10000)], 2.0, [4.0, 4.0, 1.0], id="all events short"),
+        pytest.param([(0, 4), (4, 8), (8, 10000)], None, [8.0, 8.0, 4.0], id="open, longest not known yet"),
+        pytest.param([(0, 4), (4, 8), (8, 10000)], 80.0, [8.0, 8.0, 20.0], id="open"),
+        pytest.param([(0, 4), (2, 8), (4, 16)], 80.0, [8.0, 8.0, 20.0], id="closed, longer events"),
+        pytest.param([(0, 4), (4, 8), (8, 10000)], 2.0, [8.0, 8.0, 1.0], id="all events short"),
     ],
 )
 def test_bins_span_the_range_of_their_level(
