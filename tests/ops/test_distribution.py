@@ -8,7 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventide.ops.distribution import distribution_focal_loss, expectation, quantiles, standard_deviation
+from eventide.ops.distribution import (
+    distribution_focal_loss,
+    expectation,
+    quantiles,
+    standard_deviation,
+    wide_focal_loss,
+)
 
 BINS = 9
 SPAN = torch.tensor(4.0)  # knots half a unit apart
@@ -99,3 +105,27 @@ def test_batches_and_no_levels() -> None:
     assert quantiles(logits, SPAN, []).shape == (3, 2, 0)
     one = quantiles(logits[1, 1], SPAN, [0.9])
     torch.testing.assert_close(quantiles(logits, SPAN, [0.1, 0.9])[1, 1, 1:], one)
+
+
+@pytest.mark.parametrize("target", [0.0, 0.1, 0.6, 1.25, 2.0, 3.3, 3.9, 4.0])
+@pytest.mark.parametrize("width", [0.0, 0.2, 1.0, 5.0])
+def test_wide_targets_keep_their_mean(target: float, width: float) -> None:
+    """The distribution that fits best has the label as its mean, whatever the width, also at the ends of the span."""
+    logits = torch.zeros(BINS, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], lr=0.5, max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = wide_focal_loss(logits, torch.tensor(target), SPAN, width)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert expectation(logits.detach(), SPAN).item() == pytest.approx(target, abs=0.02)
+
+
+def test_without_width_it_is_the_plain_loss() -> None:
+    logits = torch.randn(3, 2, BINS, generator=torch.Generator().manual_seed(2))
+    targets = torch.tensor([[0.0, 4.0], [1.3, 0.2], [9.0, 2.0]])
+    plain = distribution_focal_loss(logits, targets, SPAN)
+    torch.testing.assert_close(wide_focal_loss(logits, targets, SPAN, 0.0), plain)
