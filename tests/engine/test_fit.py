@@ -383,3 +383,17 @@ def test_mixed_precision_trains(tiny_data: Path, tmp_path: Path) -> None:
     assert all(tensor.dtype == torch.float32 for tensor in trainer.state.average.module.state_dict().values())
     with pytest.raises(EventideError, match="--amp was on and is off"):
         run_training(tmp_path, tiny_config(tiny_data), "amp", resume="auto")
+
+
+def test_the_averaged_model_teaches_late_steps_only(tiny_data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """A share changes the run, but no step of its first tenth (12 steps: the first two)."""
+    config = tiny_config(tiny_data, train_cfg={"teacher_share": 0.5})
+    folder = run_training(tiny_data, config, "taught", print_freq=1).folder
+    assert any(
+        not torch.equal(tensor, final_state(folder.path)[name]) for name, tensor in final_state(undisturbed).items()
+    )
+    plain = run_training(tiny_data, tiny_config(tiny_data), "untaught", print_freq=1).folder
+    pairs = zip(entries(plain.path), entries(folder.path), strict=True)
+    losses = [(ours["final_loss"], theirs["final_loss"]) for ours, theirs in pairs if ours["kind"] == "train"]
+    assert all(ours == theirs for ours, theirs in losses[:2])
+    assert any(ours != theirs for ours, theirs in losses[2:])

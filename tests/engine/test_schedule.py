@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventide.config import OptimConfig
-from eventide.engine.schedule import Plan, learning_rate
+from eventide.engine.schedule import Plan, learning_rate, teacher_share
 
 
 def rates(plan: Plan, **opt: object) -> list[float]:
@@ -102,3 +102,15 @@ def test_groups_cover_every_micro_batch_once(batches: int, accum: int, epochs: i
     ]
     assert taken == list(range(batches * epochs))
     assert plan.steps_per_epoch == math.ceil(batches / accum)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0, 0.0), (9, 0.0), (10, 0.0), (15, 0.2), (20, 0.4), (30, 0.8), (31, 0.8), (99, 0.8)],
+)
+def test_the_share_of_the_averaged_model_rises_once_it_knows_something(step: int, expected: float) -> None:
+    assert teacher_share(step, Plan(10, 1, 10, 1), 0.8) == pytest.approx(expected)
+
+
+def test_no_share_stays_none() -> None:
+    assert {teacher_share(step, Plan(10, 1, 3, 0), 0.0) for step in range(30)} == {0.0}
