@@ -11,24 +11,32 @@ from eventide.data.survey import point_rows
 from eventide.types import Recording
 
 FEWEST_PAIRS = 10  # below, a standard deviation says little
+FARTHEST = 5.0  # robust standard deviations from the median: pairs beyond are two different events
+MAD_TO_STD = 1.4826  # of a normal distribution, its standard deviation over its median absolute deviation
 
 
 @dataclass(frozen=True)
 class Disagreement:
     """Boundary differences (second annotator less first) of events that both have. Times are seconds."""
 
-    pairs: int  # events that were matched
+    pairs: int  # events that were matched, without those left out
     only_first: int  # events of the first annotator, of shared recordings, without a partner
     only_second: int
     recordings: int  # that both have
     bias: float  # mean difference
     difference: float  # standard deviation of the differences around their mean
     largest: float  # absolute difference
+    left_out: int = 0  # pairs too far apart to be one event; they count nowhere else
 
     @property
     def noise(self) -> float:
         """Standard deviation of one annotator's boundaries, if both are equally careful and independent."""
         return float(self.difference / np.sqrt(2))
+
+    @property
+    def without(self) -> str:
+        """What to add where the number of pairs is told: how many were left out, if any."""
+        return f", without {self.left_out} pair(s) too far apart to be one event" if self.left_out else ""
 
 
 def disagreement(
@@ -37,38 +45,64 @@ def disagreement(
     """Compare two annotations by recording id and label.
 
     Segments of one class are matched one to one, the best overlap first, as long as they overlap; point events when
-    each is the other's nearest.
+    each is the other's nearest. A click that one of them missed may so be matched to a far one; only `usual` pairs
+    count.
     """
-    differences = [np.zeros(0)]
-    pairs = missed = extra = 0
+    found = [np.zeros((0, 2))]
+    names: list[str] = []  # label of each pair
+    missed = extra = 0
     shared = [name for name in first if name in second]
     for name in shared:
-        one, two = first[name], second[name]
         partners: dict[str, list[np.ndarray]] = {}
-        for side, (recording, labels) in enumerate(((one, first_labels), (two, second_labels))):
+        for side, (recording, labels) in enumerate(((first[name], first_labels), (second[name], second_labels))):
             for label_id in np.unique(recording.label_ids):
                 groups = partners.setdefault(labels[label_id], [np.zeros((0, 2)), np.zeros((0, 2))])
                 groups[side] = recording.segments[recording.label_ids == label_id]
-        points = bool(point_rows(one).any() or point_rows(two).any())
-        for mine, theirs in partners.values():
+        points = bool(point_rows(first[name]).any() or point_rows(second[name]).any())
+        for label, (mine, theirs) in partners.items():
             matched = match_points(mine[:, 0], theirs[:, 0]) if points else match_segments(mine, theirs)
-            found = theirs[matched[:, 1]] - mine[matched[:, 0]]
-            differences.append(found[:, 0] if points else found.ravel())
-            pairs += len(matched)
+            change = theirs[matched[:, 1]] - mine[matched[:, 0]]
+            found.append(np.where([True, not points], change, np.nan))  # a point has one time
+            names += [label] * len(matched)
             missed += len(mine) - len(matched)
             extra += len(theirs) - len(matched)
-    values = np.concatenate(differences)
-    if not len(values):
-        return Disagreement(0, missed, extra, len(shared), 0.0, 0.0, 0.0)
+    differences = np.concatenate(found)
+    kept = usual(differences, np.array(names))
+    values = differences[kept]
+    values = values[~np.isnan(values)]
     return Disagreement(
-        pairs,
+        int(kept.sum()),
         missed,
         extra,
         len(shared),
-        float(values.mean()),
+        float(values.mean()) if len(values) else 0.0,
         float(values.std(ddof=1)) if len(values) > 1 else 0.0,
-        float(np.abs(values).max()),
+        float(np.abs(values).max(initial=0.0)),
+        int((~kept).sum()),
     )
+
+
+def usual(differences: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Which pairs lie near enough to be one event: (P,) bool of differences (P, 2), NaN where a pair has but one.
+
+    At no boundary are they more than FARTHEST robust standard deviations (1.4826 times the median absolute deviation)
+    from the median of their class; classes of fewer than FEWEST_PAIRS pairs are taken together. `names` (P,): classes.
+    """
+    kept = np.ones(len(differences), dtype=bool)
+    classes, group, counts = np.unique(names, return_inverse=True, return_counts=True)
+    group = np.where(counts[group] < FEWEST_PAIRS, len(classes), group) if len(names) else group
+    for number in np.unique(group):
+        for column in (0, 1):
+            rows = np.flatnonzero((group == number) & ~np.isnan(differences[:, column]))
+            if not len(rows):
+                continue
+            values = differences[rows, column]
+            away = np.abs(values - np.median(values)).round(6)  # whole microseconds: less is rounding
+            middle = np.median(away)
+            if middle == 0 and away.any():  # most are equal, as after rounding: that says nothing of the others
+                middle = np.median(away[away > 0])
+            kept[rows[away > FARTHEST * MAD_TO_STD * middle]] = False
+    return kept
 
 
 def match_segments(first: np.ndarray, second: np.ndarray) -> np.ndarray:

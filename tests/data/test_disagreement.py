@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventide.data.disagreement import disagreement, match_points, match_segments
+from eventide.data.disagreement import disagreement, match_points, match_segments, usual
 from eventide.types import Recording
 
 LABELS = ["a", "b"]
@@ -85,6 +85,68 @@ def test_the_noise_of_one_annotator_is_found_again(noise: float, seed: int, poin
         if points:
             moved[:, 1] = moved[:, 0]
         sides.append(annotated(*((start, end, 0) for start, end in moved), points=points))
-    found = disagreement(*sides, LABELS, LABELS)
+    found = disagreement(sides[0], sides[1], LABELS, LABELS)
     assert found.pairs == 400
     assert found.noise == pytest.approx(noise, rel=0.15)
+
+
+def clicks(name: str, *times: float) -> dict[str, Recording]:
+    return annotated(*((time, time, 0) for time in times), name=name, points=True)
+
+
+def test_a_missed_click_that_is_matched_to_a_far_one_is_no_noise() -> None:
+    """Noise 0.03 s; in every second recording one click is missed, and another made that the first does not have."""
+    rng = np.random.default_rng(0)
+    one: dict[str, Recording] = {}
+    two: dict[str, Recording] = {}
+    for i in range(20):
+        truth = np.array([10.0, 40.0, 70.0])
+        theirs = truth.copy()
+        if i % 2:
+            theirs[i % 3] += rng.uniform(4, 10)
+        one |= clicks(f"r{i}", *(truth + rng.normal(0, 0.03, 3)))
+        two |= clicks(f"r{i}", *(theirs + rng.normal(0, 0.03, 3)))
+    found = disagreement(one, two, LABELS, LABELS)
+    assert (found.pairs, found.left_out) == (50, 10)
+    assert found.noise == pytest.approx(0.03, rel=0.25)
+    assert found.largest < 0.2
+    assert found.without == ", without 10 pair(s) too far apart to be one event"
+
+
+def test_segments_that_only_just_overlap_are_no_noise() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.array([(start, start + 10) for start in np.arange(100) * 50.0])
+    theirs = truth + rng.normal(0, 0.1, truth.shape)
+    theirs[::10] += 9  # another event, that overlaps by 1 s
+    theirs[5, 1] += 30  # a good start does not save a pair
+    sides = [annotated(*((start, end, 0) for start, end in side)) for side in (truth, theirs)]
+    found = disagreement(sides[0], sides[1], LABELS, LABELS)
+    assert (found.pairs, found.left_out, found.only_first) == (89, 11, 0)
+    assert found.noise == pytest.approx(0.1 / np.sqrt(2), rel=0.15)
+
+
+MANY = [0.1 * (-1) ** i for i in range(20)]
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("label", "starts", "ends", "names", "left_out"),
+    [
+        ("nothing", [], [], "", []),
+        ("one", [7.0], [9.0], "a", []),
+        ("all alike", [0.5] * 20, [0.5] * 20, "a" * 20, []),
+        ("alike but for rounding", [0.1, 0.1 + 1e-12, 0.1 + 3e-12] * 5, [0.0] * 15, "a" * 15, []),
+        ("most alike, others a step away", [0.0] * 12 + [1.0] * 8, [0.0] * 20, "a" * 20, []),
+        ("at the limit", [*MANY, 0.7413, -0.7413], [0.0] * 22, "a" * 22, []),
+        ("beyond the limit", [*MANY, 0.7414, -0.7414], [0.0] * 22, "a" * 22, [20, 21]),
+        ("points", [*MANY, 4.0], [NAN] * 21, "a" * 21, [20]),
+        ("far from 0, near the median", [5 + value for value in MANY], [0.0] * 20, "a" * 20, []),
+        ("ends vary more than starts", MANY, [10 * value for value in MANY], "a" * 20, []),
+        ("a class varies more", MANY + [10 * value for value in MANY], [0.0] * 40, "a" * 20 + "b" * 20, []),
+        ("too few of a class to know", [*MANY, 4.0], [0.0] * 21, "a" * 20 + "b", []),
+        ("classes of few pairs are one", [*MANY, 4.0], [0.0] * 21, "abcd" * 5 + "e", [20]),
+    ],
+)
+def test_usual_pairs(label: str, starts: list[float], ends: list[float], names: str, left_out: list[int]) -> None:
+    kept = usual(np.stack([np.array(starts), np.array(ends)], axis=1), np.array(list(names), dtype=str))
+    assert np.flatnonzero(~kept).tolist() == left_out

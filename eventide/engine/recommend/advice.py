@@ -100,7 +100,8 @@ def _heatmap(situation: Situation) -> Iterable[Choice]:
     if situation.events != "points" or found is None or not found.pairs:
         return
     if grid is not None and grid.step is not None and found.noise > grid.step:
-        reason = f"seconds; one annotator's noise, from {found.pairs} clicks of two (a grid step is {grid.step:.3g} s)"
+        pairs = f"{found.pairs} clicks of two{found.without}"
+        reason = f"seconds; one annotator's noise, from {pairs} (a grid step is {grid.step:.3g} s)"
         yield Choice("model.heatmap.width", float(f"{found.noise:.3g}"), reason)
 
 
@@ -132,7 +133,7 @@ def _notes(situation: Situation) -> list[str]:
         notes.append(
             f"Two annotators agree on {found.pairs} events of {found.recordings} recordings ({found.only_first} and "
             f"{found.only_second} more have only one); the second is {found.bias:+.3g} s later on average, with a "
-            f"standard deviation of {found.difference:.3g} s."
+            f"standard deviation of {found.difference:.3g} s{found.without}."
         )
     if situation.data.survey is not None and situation.events == "segments" and situation.data.survey.points:
         notes.append(

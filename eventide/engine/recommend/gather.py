@@ -321,7 +321,8 @@ def find_noise(options: Options, data: Data) -> tuple[bool, str]:
         return False, "assumed; --labels noisy or --second-annotator FILE would say otherwise"
     if found.pairs < FEWEST_PAIRS:
         return False, f"assumed: two annotators share {found.pairs} events, which says little"
-    text = f"one annotator's boundaries vary by {found.noise:.3g} s (standard deviation, {found.pairs} events of two)"
+    pairs = f"{found.pairs} events of two{found.without}"
+    text = f"one annotator's boundaries vary by {found.noise:.3g} s (standard deviation, {pairs})"
     median = float(np.median(data.survey.durations)) if data.survey and len(data.survey.durations) else None
     step = data.grid.step if data.grid else None
     if step is not None and found.noise >= step:
