@@ -333,8 +333,8 @@ def _summarise_points(
 ) -> None:
     """Fill in the grid step and the smallest gap of every class; warn of points that cannot be told apart."""
     stride = config.model.backbone.scale_factor**config.model.fpn_start_level
-    placed = [(recording, place[0]) for recording in recordings if (place := _placed(config, recording, facts))]
-    steps = [stride * timeline.feat_stride / timeline.fps for _, timeline in placed]
+    placed = [(recording, *place) for recording in recordings if (place := _placed(config, recording, facts))]
+    steps = [stride * timeline.feat_stride / timeline.fps for _, timeline, _ in placed]
     report.grid_step = max(steps, default=None)
     smallest = smallest_gaps(recordings)
     for item in report.classes:

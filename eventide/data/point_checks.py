@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from eventide.ops.timeline import seconds_to_grid
 from eventide.types import Recording, Timeline
 
 
@@ -32,26 +33,30 @@ def smallest_gaps(recordings: Iterable[Recording]) -> dict[int, float]:
 
 
 def close_pairs_warning(
-    placed: Iterable[tuple[Recording, Timeline]], stride: int, labels: Sequence[str], one_class: bool = False
+    placed: Iterable[tuple[Recording, Timeline, int]], stride: int, labels: Sequence[str], one_class: bool = False
 ) -> str:
-    """What to say about points of one class less than one position of the heatmap apart; empty where there are none.
+    """What to say about points of one class that cannot both be peaks of the heatmap; empty where there are none.
 
-    A position is `stride` grid steps; `placed` are recordings, every event a point, with the timelines of their grids.
+    An event is found at the position nearest to it, `stride` grid steps from the next, and of two neighbouring
+    positions at most one is a peak. `placed` are recordings, every event a point, with the timelines and the lengths of
+    their grids.
     """
     count, longest, example = 0, 0.0, ""
-    for recording, timeline in placed:
-        step = stride * timeline.feat_stride / timeline.fps
-        pairs, gaps = gaps_of(recording, one_class)
-        close = pairs[gaps < step]
+    for recording, timeline, length in placed:
+        pairs, _ = gaps_of(recording, one_class)
+        grid = seconds_to_grid(recording.segments[:, 0], timeline.fps, timeline.feat_stride, timeline.num_frames)
+        nearest = np.round(grid / stride).clip(0, -(-length // stride) - 1)  # as ops.heatmap.heatmap_targets has it
+        close = pairs[nearest[pairs[:, 1]] - nearest[pairs[:, 0]] < 2]
         if len(close) and not example:
             first, second = recording.segments[close[0], 0].tolist()
             label = labels[recording.label_ids[close[0, 0]]]
             example = f"{label!r} in {recording.id!r} at {first:.10g} and {second:.10g} s"
         if len(close):
-            count, longest = count + len(close), max(longest, step)
+            count, longest = count + len(close), max(longest, stride * timeline.feat_stride / timeline.fps)
     if not count:
         return ""
     return (
-        f"{count} pair(s) of points of one class are closer than one grid step ({longest:.4g} s), so that they cannot "
-        f"be told apart: for example {example}"
+        f"{count} pair(s) of points of one class are nearest to the same or to neighbouring grid steps ({longest:.4g} "
+        f"s each), where only one of the two can be found; only points two steps ({2 * longest:.4g} s) or more apart are "
+        f"always told apart: for example {example}"
     )

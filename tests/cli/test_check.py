@@ -39,7 +39,7 @@ def test_point_events(tmp_path: Path) -> None:
         assert part in output
     assert "pyramid level" not in output
     assert "warning: " in output
-    assert "1 pair(s) of points of one class are closer than one grid step (0.5 s), so that they cannot" in output
+    assert "1 pair(s) of points of one class are nearest to the same or to neighbouring grid steps (0.5 s" in output
     with pytest.raises(CommandLineError, match="all 4 events are point events"):
         run_cli(["check", config], tmp_path)
 
