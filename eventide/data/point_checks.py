@@ -57,6 +57,6 @@ def close_pairs_warning(
         return ""
     return (
         f"{count} pair(s) of points of one class are nearest to the same or to neighbouring grid steps ({longest:.4g} "
-        f"s each), where only one of the two can be found; only points two steps ({2 * longest:.4g} s) or more apart are "
-        f"always told apart: for example {example}"
+        f"s each), where only one of the two can be found; only points two steps ({2 * longest:.4g} s) or more apart "
+        f"are always told apart: for example {example}"
     )
