@@ -329,7 +329,8 @@ class Config(Section):
             backbone.mha_win_size = [backbone.mha_win_size] * levels
         if model.meta_arch == "TBTFormer":
             fill(model, reg_max=16, dfl_weight=0.25, target_width=1.0)
-        fill(train, teacher_share=0.7 if model.meta_arch == "TBTFormer" else 0.0)
+        averages = train.ema_decay > 0
+        fill(train, teacher_share=0.7 if averages and model.meta_arch == "TBTFormer" else 0.0)
         if model.backbone_type == "convTransformerv2":
             fill(backbone, use_rope=True, use_flash_attn=True, use_swiglu=True, use_rms_norm=True)
             fill(backbone, n_kv_head=backbone.n_head)

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from math import lcm
 from pathlib import PurePath
 from typing import Any
 
 from eventide.config import BackboneConfig, Config, HeatmapConfig, sum_of
+from eventide.config_finding import Finding as Finding
 from eventide.config_schema import fields, section_class
+from eventide.config_unused import unused_by_points, unused_without_suppression
 
 FEATURE_FORMATS = (".npy", ".npz", ".h5", ".hdf5", ".pt", ".safetensors")
 V2_ONLY = ("n_kv_head", "n_hidden", "use_rope", "use_flash_attn", "use_swiglu", "use_rms_norm")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong with a configuration of correct types. `keys`: those involved, the one to change first."""
-
-    keys: tuple[str, ...]
-    message: str
-    warning: bool = False
 
 
 def find_unavailable(config: Config) -> list[Finding]:
@@ -128,6 +120,9 @@ def _architecture(config: Config) -> Iterator[Finding]:
         for key in (key for key, given in keys.items() if given and owner != kind):
             message = f"belongs to model.meta_arch {owner}, not to {kind}; leave it out"
             yield Finding((key, "model.meta_arch"), message)
+    if config.train_cfg.teacher_share and config.train_cfg.ema_decay == 0:
+        message = "learns from averaged weights, but train_cfg.ema_decay is 0: there are none; leave one of them out"
+        yield Finding(("train_cfg.teacher_share", "train_cfg.ema_decay"), message)
     if kind == "SnapFormer" and config.train_cfg.teacher_share:
         message = "is for the boundaries of segments, and point events have none; leave it out"
         yield Finding(("train_cfg.teacher_share", "model.meta_arch"), message)
@@ -390,4 +385,6 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _schedule,
     _post_processing,
     _suppression,
+    unused_by_points,
+    unused_without_suppression,
 )

@@ -103,9 +103,10 @@ class PyramidOutput:
     offsets: list[Tensor]
     masks: list[Tensor]  # L x (B, T_l) bool
     distributions: list[Tensor] | None = None  # L x (B, T_l, 2, bins), logits of the two distances; None: has none
-    spans: Tensor | None = (
-        None  # (L,) float32, with distributions: the distance that the last bin stands for, in strides
-    )
+    # (L,) float32, with distributions: the distance that the last bin stands for, in strides
+    spans: Tensor | None = None
+    # L x (B, T_l) bool, positions whose events a window over a long recording reports; None: all of them
+    reported: list[Tensor] | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> PyramidOutput:
         """The same outputs with every tensor but the masks changed."""

@@ -93,7 +93,7 @@ class Inference:
             for level, stride in zip(range(len(output.masks)), self.strides, strict=False):  # heads may read fewer
                 count = output.masks[level].shape[1]
                 owned = torch.stack([window.owned(count, stride, self.device) for window in group])
-                output.masks[level] = output.masks[level] & owned
+                output.reported = [*(output.reported or []), owned]
             parts += [found.moved(window.start) for found, window in zip(self.decoder(output), group, strict=True)]
         return concatenate(parts)
 

@@ -67,7 +67,7 @@ def postprocess(
         best = best_allowed(found, settings, operating_point, settings.max_seg_num)
         # Fewer than asked for: there are no others. Scores fall: none of the others is better than the last of these.
         complete = len(best) == settings.max_seg_num or len(left) < count
-        if complete or _all_fail(left.scores[-1], settings, operating_point):
+        if complete or _all_fail(left.scores[-1], settings, labels, operating_point):
             return best
         count *= GROWTH
 
@@ -180,10 +180,11 @@ def best_allowed(
     return found.take(allowed(found.segments, found.scores, found.label_ids, rules, most))
 
 
-def _all_fail(score: np.float32, settings: TestConfig, operating_point: bool) -> bool:
+def _all_fail(score: np.float32, settings: TestConfig, labels: Sequence[str], operating_point: bool) -> bool:
     """Whether no detection that scores this could reach the operating point, whatever its label."""
-    thresholds = [settings.min_score, *(settings.class_threshold or {}).values()]
-    return operating_point and bool(score < np.float32(min(thresholds)))
+    thresholds = settings.class_threshold or {}
+    others = [] if set(labels) <= set(thresholds) else [settings.min_score]
+    return operating_point and bool(score < np.float32(min([*thresholds.values(), *others])))
 
 
 def _classes(labels: Sequence[str], label_ids: np.ndarray) -> int:

@@ -21,7 +21,14 @@ from eventide.types import Detections, EventideError, Recording, UsageError
 
 Progress = Callable[[int, int], object]  # recordings done, recordings in all
 # Beginnings of keys of `model` that change nothing in inference, or that belong to the weights whatever is configured.
-TRAINING_ONLY = ("regression_range ", "dfl_weight ", "heatmap.", "backbone.padding ", "backbone.max_len ")
+TRAINING_ONLY = (
+    "regression_range ",
+    "dfl_weight ",
+    "target_width ",
+    "heatmap.",
+    "backbone.padding ",
+    "backbone.max_len ",
+)
 CALIBRATED = ("score_temperature", "class_threshold", "std_scale")  # keys of `test_cfg` that `eventide calibrate` sets
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -77,8 +78,13 @@ class Detector(nn.Module):
         def cut(parts: list[Tensor]) -> list[Tensor]:
             return [x[:, : level.shape[1]] for x, level in zip(parts, masks, strict=True)]
 
-        distributions = None if output.distributions is None else cut(output.distributions)
-        return PyramidOutput(cut(output.logits), cut(output.offsets), masks, distributions, output.spans)
+        return replace(
+            output,
+            logits=cut(output.logits),
+            offsets=cut(output.offsets),
+            masks=masks,
+            distributions=None if output.distributions is None else cut(output.distributions),
+        )
 
 
 class Criterion(nn.Module):
@@ -126,8 +132,9 @@ class Criterion(nn.Module):
         lengths = [level.shape[1] for level in output.logits]
         points = pyramid_points(lengths, self.strides, self.regression_range, segments.device)
         class_targets, distances = assign_targets(points, segments, label_ids, self.num_classes, self.center_radius)
+        wanted = distances
         if teacher is not None:
-            distances = torch.lerp(distances, torch.cat(teacher.offsets, dim=1), teacher_share)
+            wanted = torch.lerp(distances, torch.cat(teacher.offsets, dim=1), teacher_share)
         valid = torch.cat(output.masks, dim=1)
         positive = (class_targets.sum(-1) > 0) & valid
         count = positive.sum()
@@ -135,7 +142,7 @@ class Criterion(nn.Module):
             self._move_normalizer(count)
         class_targets = self.soften(class_targets, output, distances, positive)
         cls_loss = self.class_loss(output, class_targets, valid) / self.loss_normalizer
-        reg_loss = self.boundary_loss(output, distances, positive) / self.loss_normalizer
+        reg_loss = self.boundary_loss(output, wanted, positive) / self.loss_normalizer
         weight = self.loss_weight if self.loss_weight > 0 else cls_loss.detach() / reg_loss.detach().clamp(min=0.01)
         return {
             "cls_loss": cls_loss,
@@ -202,10 +209,13 @@ class Decoder:
 
     def decode_level(self, output: PyramidOutput, index: int, level: int) -> LevelCandidates:
         """Candidates of one level of sequence `index` of the batch."""
+        mask = output.masks[level][index]
+        if output.reported is not None:
+            mask = mask & output.reported[level][index]
         return decode_level(
             output.logits[level][index],
             output.offsets[level][index],
-            output.masks[level][index],
+            mask,
             self.strides[level],
             min_score=self.min_score,
             topk=self.topk,

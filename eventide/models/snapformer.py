@@ -95,7 +95,8 @@ class Criterion(nn.Module):
         Returns scalars: `cls_loss`, `offset_loss`, `final_loss` (to differentiate), `num_positives`.
         """
         (logits,), (offsets,), (mask,) = output.logits, output.offsets, output.masks
-        targets = heatmap_targets(logits.shape[1], self.stride, events, label_ids, self.num_classes)
+        last = mask.sum(1) - 1
+        targets = heatmap_targets(logits.shape[1], self.stride, events, label_ids, self.num_classes, last)
         valid = mask.unsqueeze(-1)
         count = ((targets.heat >= 1) & valid).sum()
         if self.training:
@@ -122,13 +123,18 @@ class Decoder:
     @torch.no_grad()
     def __call__(self, output: PyramidOutput) -> list[Candidates]:
         """The `topk` best peaks above `min_score` of every sequence of the batch."""
-        rows = zip(output.logits[0], output.offsets[0], output.masks[0], strict=True)
+        reported = output.masks if output.reported is None else output.reported
+        rows = zip(output.logits[0], output.offsets[0], output.masks[0], reported[0], strict=True)
         return [self._decode(*row) for row in rows]
 
-    def _decode(self, logits: Tensor, offsets: Tensor, mask: Tensor) -> Candidates:
-        """`logits` and `offsets` (T, C), `mask` (T,) bool."""
+    def _decode(self, logits: Tensor, offsets: Tensor, mask: Tensor, reported: Tensor) -> Candidates:
+        """`logits` and `offsets` (T, C), `mask` and `reported` (T,) bool. Peaks are looked for among all real
+        positions: where a window ends is none.
+        """
         scores = class_scores(logits, self.temperature) * mask.unsqueeze(-1)
-        position, label_ids = ((scores > self.min_score) & peaks(scores)).nonzero(as_tuple=True)
+        position, label_ids = ((scores > self.min_score) & peaks(scores) & reported.unsqueeze(-1)).nonzero(
+            as_tuple=True
+        )
         scores = scores[position, label_ids]
         scores, order = torch.topk(scores, min(self.topk, scores.shape[0]), sorted=True)
         position, label_ids = position[order], label_ids[order]

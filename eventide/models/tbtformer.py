@@ -65,7 +65,7 @@ class Detector(actionformer.Detector):
         """Logits, expected distances and their distributions of every level, no masks yet."""
         distributions = self.reg_head(joined)
         offsets = [expectation(x, span) for x, span in zip(distributions, self.spans, strict=True)]
-        return PyramidOutput(self.cls_head(joined), offsets, [], distributions, self.spans)
+        return PyramidOutput(self.cls_head(joined), offsets, [], distributions=distributions, spans=self.spans)
 
 
 class Criterion(actionformer.Criterion):

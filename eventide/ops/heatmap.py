@@ -22,11 +22,14 @@ class HeatmapTargets(NamedTuple):
     learns_offset: Tensor  # (B, T, C) bool, near enough to an event for its offset to count
 
 
-def heatmap_targets(length: int, stride: int, events: Tensor, label_ids: Tensor, num_classes: int) -> HeatmapTargets:
+def heatmap_targets(
+    length: int, stride: int, events: Tensor, label_ids: Tensor, num_classes: int, last: Tensor
+) -> HeatmapTargets:
     """Targets of `length` positions, `stride` grid steps apart, without a host synchronisation.
 
     `events` (B, G, 2) float32: time less width, time plus width, on the grid; the width is the standard deviation of
-    the Gaussian. `label_ids` (B, G) int64, -1 where a row is no event. An event beyond the last position counts there.
+    the Gaussian. `label_ids` (B, G) int64, -1 where a row is no event. `last` (B,) int64: the last real position of
+    each sequence; an event beyond it counts there.
     """
     events = events / stride
     center = events.mean(-1)
@@ -35,7 +38,9 @@ def heatmap_targets(length: int, stride: int, events: Tensor, label_ids: Tensor,
     position = torch.arange(length, device=events.device, dtype=events.dtype)
     distance = center[:, None, :] - position[:, None]  # (B, T, G), from the position to the event
     gaussian = torch.exp(-0.5 * (distance / width[:, None, :]) ** 2)
-    nearest = center.round().clamp(0, length - 1)[:, None, :] == position[:, None]
+    nearest = (
+        torch.minimum(center.round().clamp(min=0.0), last[:, None].to(center.dtype))[:, None, :] == position[:, None]
+    )
     index = label_ids.clamp(min=0)[:, None, :].expand(-1, length, -1)
     shape = (events.shape[0], length, num_classes)
 
@@ -65,7 +70,7 @@ def heatmap_focal_loss(logits: Tensor, heat: Tensor, alpha: float = 2.0, beta: f
 
 def peaks(scores: Tensor) -> Tensor:
     """Where `scores` (T, C) are higher than just before and not lower than just after: (T, C) bool. Of a plateau the
-    first position is the peak.
+    first position is the peak. Of two neighbouring positions at most one is a peak.
     """
     low = scores.new_full((1, scores.shape[1]), -torch.inf)
     around = torch.cat((low, scores, low))

@@ -16,7 +16,7 @@ from eventide.data.loader import collate
 from eventide.engine.inference import Inference
 from eventide.engine.predict import prepare_sample
 from eventide.engine.windows import Window, plan_windows
-from eventide.models import build
+from eventide.models import BUILDERS, build
 from eventide.types import UsageError
 from tests.engine.making import CHANNELS, tiny_config
 
@@ -72,8 +72,10 @@ def test_every_point_of_every_level_has_one_owner(total: int, length: int, overl
         assert owned == list(range(0, total, stride))
 
 
-def test_windows_with_enough_context_give_the_numbers_of_one_pass(tmp_path: Path) -> None:
+@pytest.mark.parametrize("meta_arch", sorted(BUILDERS))
+def test_windows_with_enough_context_give_the_numbers_of_one_pass(tmp_path: Path, meta_arch: str) -> None:
     config = tiny_config(tmp_path)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"meta_arch": meta_arch})}).resolve()
     torch.manual_seed(3)
     model = build(config)
     model.detector.eval()

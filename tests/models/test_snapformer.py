@@ -61,7 +61,7 @@ def output_of(logits: Tensor, mask: Tensor | None = None) -> PyramidOutput:
 def test_padding_is_no_part_of_the_loss() -> None:
     criterion = build(small_config("SnapFormer")).criterion.eval()
     logits = torch.randn(1, 10, CLASSES)
-    rows, label_ids = torch.tensor([[[3.0, 3.0]]]), torch.tensor([[1]])
+    rows, label_ids = torch.tensor([[[3.0, 3.0], [9.8, 9.8]]]), torch.tensor([[1, 0]])
     alone = criterion(output_of(logits), rows, label_ids)
     padded = torch.cat((logits, torch.full((1, 5, CLASSES), 9.0)), dim=1)
     mask = torch.arange(15)[None] < 10
@@ -104,3 +104,16 @@ def test_nothing_is_found_in_padding() -> None:
     logits[0, 4, 0] = 5.0
     mask = torch.tensor([[True] * 4 + [False] * 2])
     assert len(build(small_config("SnapFormer")).decoder(output_of(logits, mask))[0]) == 0
+
+
+def test_a_window_reports_its_own_peaks_only() -> None:
+    """Where its share ends is no peak: the neighbouring window, which sees the same values, reports the real one."""
+    logits = torch.full((1, 6, CLASSES), -20.0)
+    logits[0, :, 0] = torch.tensor([-5.0, 1.0, 2.0, 3.0, 4.0, 0.0])
+    decoder = build(small_config("SnapFormer")).decoder
+    found = []
+    for reported in ([True] * 4 + [False] * 2, [False] * 4 + [True] * 2):
+        output = output_of(logits)
+        output.reported = [torch.tensor([reported])]
+        found.append(decoder(output)[0].segments[:, 0].tolist())
+    assert found == [[], [4.0]]

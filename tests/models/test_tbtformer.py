@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from eventide.models import build
-from eventide.models.tbtformer import Detector
+from eventide.models.tbtformer import Criterion, Detector
+from eventide.ops.distribution import wide_focal_loss
 from eventide.ops.points import pyramid_points
 from eventide.types import PyramidOutput
 
@@ -108,3 +109,33 @@ def test_weight_of_the_distribution_loss() -> None:
         losses.append(criterion(architecture.detector(features), segments, label_ids)["reg_loss"].item())
     assert losses[1] > losses[0]
     assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-4)
+
+
+def test_width_of_the_targets() -> None:
+    """`target_width` 0 is the plain loss of two bins; more is another loss, by as much as the stride makes of it."""
+    features = torch.randn(1, CHANNELS, 64)
+    segments, label_ids = torch.tensor([[[4.0, 9.5], [20.0, 33.0]]]), torch.tensor([[0, 1]])
+    losses = {}
+    for width in (0.0, 0.5, 2.0, None):
+        changes = {} if width is None else {"model__target_width": width}
+        architecture = build_random(small_config("TBTFormer", model__reg_max=BINS - 1, **changes))
+        output = architecture.detector(features)
+        losses[width] = architecture.criterion.eval()(output, segments, label_ids)["reg_loss"].item()
+    assert len({round(value, 5) for value in (losses[0.0], losses[0.5], losses[2.0])}) == 3
+    one = build_random(small_config("TBTFormer", model__reg_max=BINS - 1, model__target_width=1.0))
+    assert losses[None] == pytest.approx(
+        one.criterion.eval()(one.detector(features), segments, label_ids)["reg_loss"].item()
+    )
+    criterion = one.criterion
+    assert isinstance(criterion, Criterion)
+    distances, positive = torch.full((1, 112, 2), 2.0), torch.zeros(1, 112, dtype=torch.bool)
+    positive[0, 64 + 3] = True  # a point of stride 2
+    output = one.detector(features)
+    assert output.distributions is not None
+    assert output.spans is not None
+    expected = wide_focal_loss(output.distributions[1][0, 3], distances[0, 0], output.spans[1], 1.0 / 2).mean()
+    criterion.dfl_weight, plain = 0.0, criterion.dfl_weight
+    overlap = criterion.boundary_loss(output, distances, positive)
+    criterion.dfl_weight = 1.0
+    torch.testing.assert_close(criterion.boundary_loss(output, distances, positive) - overlap, expected)
+    assert plain == 0.25

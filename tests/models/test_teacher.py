@@ -22,9 +22,11 @@ def outputs(name: str) -> tuple[PyramidOutput, PyramidOutput]:
     return ours, other
 
 
+@pytest.mark.parametrize("cls_loss", ["focal", "quality_focal"])
 @pytest.mark.parametrize("name", SEGMENT_MODELS)
-def test_boundary_targets_move_towards_it_and_class_targets_do_not(name: str) -> None:
-    criterion, (ours, other) = build(small_config(name)).criterion.eval(), outputs(name)
+def test_boundary_targets_move_towards_it_and_class_targets_do_not(name: str, cls_loss: str) -> None:
+    criterion = build(small_config(name, train_cfg__cls_loss=cls_loss)).criterion.eval()
+    ours, other = outputs(name)
     alone = criterion(ours, SEGMENTS, LABELS)
     none, some, most = (criterion(ours, SEGMENTS, LABELS, other, share) for share in (0.0, 0.5, 0.99))
     torch.testing.assert_close(none["reg_loss"], alone["reg_loss"])
@@ -41,6 +43,10 @@ def test_a_teacher_that_agrees_leaves_nothing_of_the_boundary_to_learn(name: str
     alone = criterion(ours, SEGMENTS, LABELS)["reg_loss"]
     agreed = criterion(ours, SEGMENTS, LABELS, ours, 0.999)["reg_loss"]
     assert agreed < 0.05 * alone
+
+
+def test_without_averaged_weights_there_is_no_teacher() -> None:
+    assert small_config("TBTFormer", train_cfg__ema_decay=0.0).train_cfg.teacher_share == 0
 
 
 def test_who_learns_from_it_by_default() -> None:

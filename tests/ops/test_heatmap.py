@@ -18,7 +18,7 @@ def targets_of(events: list[tuple[float, float, int]], length: int = 12, stride:
     """Targets of one sequence with events (time, width, label id); a label id of -1 is no event."""
     rows = torch.tensor([[[t - w, t + w] for t, w, _ in events]], dtype=torch.float32).reshape(1, len(events), 2)
     labels = torch.tensor([[label for *_, label in events]], dtype=torch.int64).reshape(1, len(events))
-    return heatmap_targets(length, stride, rows, labels, CLASSES)
+    return heatmap_targets(length, stride, rows, labels, CLASSES, torch.tensor([length - 1]))
 
 
 CASES: list[tuple[str, list[tuple[float, float, int]], int, list[tuple[int, int, float]]]] = [
@@ -47,6 +47,14 @@ def test_positions_of_events(
     for position, label, offset in expected:
         assert found.offset[0, position, label].item() == pytest.approx(offset, abs=1e-5)
         assert found.learns_offset[0, position, label]
+
+
+def test_an_event_beyond_the_end_counts_at_the_last_real_position() -> None:
+    """Whatever padding follows; rows of a batch end where each of them ends."""
+    rows, label_ids = torch.tensor([[[9.8, 9.8]], [[6.3, 6.3]]]), torch.tensor([[0], [2]])
+    found = heatmap_targets(15, 1, rows, label_ids, CLASSES, torch.tensor([9, 6]))
+    assert (found.heat >= 1).nonzero().tolist() == [[0, 9, 0], [1, 6, 2]]
+    assert found.offset[0, 9, 0].item() == pytest.approx(0.8, abs=1e-5)
 
 
 def test_no_events() -> None:

@@ -33,7 +33,9 @@ class Operations:
 
 
 def count_operations(config: Config, length: int, batch: int = 1, training: bool = False) -> Operations:
-    """Operations of a pass over `batch` sequences of `length` vectors; with `training` forward and backward."""
+    """Operations of a pass over `batch` sequences of `length` vectors; with `training` forward and backward, and
+    forward once more where the averaged model teaches.
+    """
     detector = build(config).detector.to("meta").train(training).requires_grad_(training)
     features = torch.empty(batch, sum_of(config.dataset.input_dim), length, device="meta")
     counter = _counter()
@@ -41,6 +43,9 @@ def count_operations(config: Config, length: int, batch: int = 1, training: bool
         output = detector(features, None)
         if training:
             sum(level.sum() for level in [*output.logits, *output.offsets]).backward()
+            if config.resolve().train_cfg.teacher_share:
+                with torch.no_grad():
+                    detector(features, None)
     counts = counter.get_flop_counts()
     attention = [name for name, module in detector.named_modules() if isinstance(module, ConvAttention)]
     within = [counts.get(f"{type(detector).__name__}.{name}", {}) for name in attention]

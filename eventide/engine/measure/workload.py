@@ -45,6 +45,7 @@ class TrainingWork:
         architecture = build(config)
         self.module, self.criterion = architecture.detector, architecture.criterion.to(device)
         self.detector: Callable[[Tensor, Tensor | None], PyramidOutput] = self.fabric.setup_module(self.module)
+        self.share = config.resolve().train_cfg.teacher_share or 0.0
         self.average = WeightAverage(self.module, config.train_cfg.ema_decay, config.train_cfg.ema_ramp)
         self.optimizer = build_optimizer(config.opt, self.module, self.criterion)
         self.module.train()
@@ -61,8 +62,12 @@ class TrainingWork:
     def _step(self, batch: Batch) -> None:
         self.steps += 1
         torch.manual_seed(self.steps)
+        teacher: tuple[PyramidOutput, float] | tuple[()] = ()
+        if self.share:  # as most steps of a training have it
+            with torch.no_grad(), self.fabric.autocast():
+                teacher = as_float32(self.average.module(batch.features, None)), self.share
         output = as_float32(self.detector(batch.features, None))
-        losses = self.criterion(output, batch.segments, batch.label_ids)
+        losses = self.criterion(output, batch.segments, batch.label_ids, *teacher)
         self.fabric.backward(losses["final_loss"])
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
