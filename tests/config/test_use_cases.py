@@ -55,7 +55,14 @@ ADDED: dict[str, dict[str, Any]] = {"long_video": {"dataset": {"max_seq_len": No
 CHANGED: dict[str, set[str]] = {
     "long_video": {"dataset.max_seq_len"},
     "point_events": {"dataset.events", "model.meta_arch", "model.fpn_type"},
-    "noisy_labels": {"model.meta_arch", "model.fpn_type", "model.reg_max", "model.dfl_weight"},
+    "noisy_labels": {
+        "model.meta_arch",
+        "model.fpn_type",
+        "model.reg_max",
+        "model.dfl_weight",
+        "model.target_width",
+        "train_cfg.teacher_share",
+    },
 }
 
 DATA_SETS = {  # prefix of the files: the guide's keys of model.backbone
