@@ -205,6 +205,8 @@ def collect_bars(
                 scores=found.scores[seen],
                 kind=truth.kind or "segments",
                 std=None if found.segment_std is None else found.segment_std[seen],
+                intervals=None if found.intervals is None else found.intervals[seen],
+                interval_levels=found.interval_levels,
             )
         )
     return names, bars

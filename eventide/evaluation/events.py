@@ -93,6 +93,9 @@ class Predictions(Events):
 
     scores: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (E,) float64
     segment_std: np.ndarray | None = None  # (E, 2) float64, standard deviation of start and end in seconds, 0 unknown
+    # (E, 2, 2) float64, of start and end the lowest and the highest quantile in seconds, NaN unknown
+    intervals: np.ndarray | None = None
+    interval_levels: tuple[float, float] | None = None  # of these; None: there are none, or not all have the same
 
     @staticmethod
     def from_detections(detections: Mapping[str, Detections]) -> Predictions:

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -81,9 +82,9 @@ def read_results(path: str | Path) -> Predictions:
     """Read and check a results file.
 
     A record is `{"segment": [start, end], "score": s}`, or `{"time": t, "score": s}` of a point, with a `label`, a
-    `label_id` or both, and `segment_std` where boundaries are uncertain; other keys are passed over. A label that is
-    the number of its label id in quotes, as a model without label names writes it, is no label; a label that is a whole
-    number is a label id.
+    `label_id` or both, and `segment_std` and `quantiles` where boundaries are uncertain; other keys are passed over. Of
+    the quantiles the lowest and the highest are kept. A label that is the number of its label id in quotes, as a model
+    without label names writes it, is no label; a label that is a whole number is a label id.
 
     Raises:
         UsageError: no such file.
@@ -113,6 +114,7 @@ class _Columns:
     label_ids: list[int | None] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
     deviations: dict[int, list[float]] = field(default_factory=dict)  # row to `segment_std`
+    quantiles: dict[int, dict[str, list[float]]] = field(default_factory=dict)  # row to `quantiles`, two at least
     kind: EventKind | None = None
     first: str = ""  # the record that says the kind
     problems: list[str] = field(default_factory=list)
@@ -136,11 +138,13 @@ class _Columns:
             return f"{shown(record)} is no object with segment (or time), label and score"
         segment, time, score = record.get("segment"), record.get("time"), record.get("score")
         label, label_id, std = record.get("label"), record.get("label_id"), record.get("segment_std")
+        quantiles = record.get("quantiles") if time is None else None
         kind: EventKind = "segments" if time is None else "points"
         both = segment is not None and time is not None
         if time is not None:
             segment = [time, time]
-        if both or std is not None or not _is_plain(segment, score, label, label_id):
+        certain = std is None and quantiles is None
+        if both or not certain or not _is_plain(segment, score, label, label_id):
             problem = record_problem(record)
             if problem:
                 return problem
@@ -152,6 +156,8 @@ class _Columns:
             self.kind, self.first = kind, where
         if std is not None:
             self.deviations[len(self.scores)] = std
+        if quantiles is not None and len(quantiles) > 1:
+            self.quantiles[len(self.scores)] = quantiles
         self.recording.append(number)
         self.segments.append(segment)  # type: ignore[arg-type]
         self.scores.append(score)  # type: ignore[arg-type]
@@ -166,6 +172,7 @@ class _Columns:
             raise EventideError(
                 f"{path}: some detections have only a label and others only a label_id; give all of them the same"
             )
+        intervals, levels = self._intervals()
         return Predictions(
             recordings=recordings,
             recording_index=np.array(self.recording, dtype=np.int64),
@@ -176,6 +183,8 @@ class _Columns:
             kind=self.kind,
             scores=np.array(self.scores, dtype=np.float64),
             segment_std=self._deviations(),
+            intervals=intervals,
+            interval_levels=levels,
         )
 
     def _deviations(self) -> np.ndarray | None:
@@ -185,6 +194,18 @@ class _Columns:
         deviations = np.zeros((len(self.scores), 2))
         deviations[list(self.deviations)] = list(self.deviations.values())
         return deviations
+
+    def _intervals(self) -> tuple[np.ndarray | None, tuple[float, float] | None]:
+        """The outermost quantiles (E, 2, 2), NaN in rows that have none, and their levels, if all have the same."""
+        if not self.quantiles:
+            return None, None
+        intervals = np.full((len(self.scores), 2, 2), np.nan)
+        levels = set()
+        for row, quantiles in self.quantiles.items():
+            low, high = min(quantiles, key=float), max(quantiles, key=float)
+            intervals[row] = np.array([quantiles[low], quantiles[high]], dtype=np.float64).T
+            levels.add((float(low), float(high)))
+        return intervals, levels.pop() if len(levels) == 1 else None
 
 
 def _is_plain(segment: Any, score: Any, label: Any, label_id: Any) -> bool:
@@ -208,6 +229,22 @@ def _is_pair(value: Any) -> TypeGuard[list[float]]:
     return isinstance(value, list) and len(value) == 2 and is_number(value[0]) and is_number(value[1])
 
 
+def _are_quantiles(value: Any) -> bool:
+    """Whether a JSON value maps levels between 0 and 1 to pairs of numbers that do not fall from level to level."""
+    if not isinstance(value, dict) or not all(_is_level(key) and _is_pair(pair) for key, pair in value.items()):
+        return False
+    rising = [value[key] for key in sorted(value, key=float)]
+    return all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(rising))
+
+
+def _is_level(text: str) -> bool:
+    """Whether a key of `quantiles` is a number between 0 and 1."""
+    try:
+        return 0 < float(text) < 1
+    except ValueError:
+        return False
+
+
 def record_problem(record: dict[str, Any]) -> str | None:
     """What is wrong with a record, if anything."""
     segment, score = record.get("segment"), record.get("score")
@@ -226,6 +263,9 @@ def record_problem(record: dict[str, Any]) -> str | None:
         return f"segment {shown(segment)} ends before it starts"
     if std is not None and (time is not None or not _is_pair(std) or min(std) < 0):
         return f"segment_std is {shown(std)}; of a segment, [start, end] from 0 in seconds is needed"
+    quantiles = record.get("quantiles")
+    if quantiles is not None and time is None and not _are_quantiles(quantiles):
+        return f'quantiles is {shown(quantiles)}; {{"0.1": [start, end], ...}} in seconds, rising by level, is needed'
     if label is None and label_id is None:
         return "neither label nor label_id is given"
     if label_id is not None and (type(label_id) is not int or not 0 <= label_id < LARGEST_ID):

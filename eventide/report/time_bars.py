@@ -30,6 +30,19 @@ class RecordingBars:
     scores: np.ndarray  # (N,) 0 to 1
     kind: EventKind = "segments"  # points have start == end
     std: np.ndarray | None = None  # (N, 2) standard deviation of start and end of `found`, 0 where it is not known
+    intervals: np.ndarray | None = None  # (N, 2, 2) lowest and highest quantile of both, NaN where it is not known
+    interval_levels: tuple[float, float] | None = None  # of these quantiles, None where they are not all the same
+
+    def whiskers(self) -> tuple[np.ndarray, np.ndarray]:
+        """From where to where each start and end may lie, (N, 2, 2), NaN where it is not known, and (N,) whether
+        quantiles say it; else one standard deviation does.
+        """
+        reach = np.full(self.found.shape, np.nan) if self.std is None else np.where(self.std > 0, self.std, np.nan)
+        around = np.stack([self.found - reach, self.found + reach], axis=-1)
+        if self.intervals is None:
+            return around, np.zeros(len(self.found), dtype=bool)
+        known = ~np.isnan(self.intervals).any(axis=(1, 2))
+        return np.where(known[:, None, None], self.intervals, around), known
 
     def classes(self) -> list[int]:
         """The classes that occur here, in order."""
@@ -39,8 +52,9 @@ class RecordingBars:
 def draw_time_bars(path: str | Path, recordings: Sequence[RecordingBars], classes: Sequence[str], caption: str) -> None:
     """One panel per recording, one row per class in it: ground truth above, detections below.
 
-    Detections are the more opaque the higher their score; lines at their ends reach one standard deviation to either
-    side where that is known. `classes` names the classes by their index.
+    Detections are the more opaque the higher their score. Lines at their ends reach from the lowest to the highest
+    quantile where these are known, else one standard deviation to either side where that is. `classes` names the
+    classes by their index.
 
     Raises:
         UsageError: `path` is no picture file, or cannot be written.
@@ -58,7 +72,7 @@ def draw_time_bars(path: str | Path, recordings: Sequence[RecordingBars], classe
         _add_legend(
             figure,
             points=any(recording.kind == "points" for recording in recordings),
-            deviations=any(recording.std is not None and recording.std.any() for recording in recordings),
+            lines=_lines(recordings),
         )
 
 
@@ -78,8 +92,7 @@ def _draw_recording(axes: Any, recording: RecordingBars, classes: Sequence[str],
             continue
         _draw_bars(axes, truth, row - 0.21, [colours[c]], INK)
         _draw_bars(axes, recording.found[mine], row + 0.21, shades, colours[c])
-        if recording.std is not None:
-            _draw_deviations(axes, recording.found[mine], recording.std[mine], row + 0.21)
+        _draw_whiskers(axes, recording.whiskers()[0][mine], row + 0.21)
     axes.set_ylim(max(len(present), 1) - 0.5, -0.5)
     axes.set_yticks(range(len(present)), [shortened(classes[c], 28) for c in present])
     if not present:
@@ -112,14 +125,28 @@ def _draw_ticks(axes: Any, times: np.ndarray, centre: float, colour: Any, marker
         axes.plot(times, top + 0.05, marker, color=colour, markeredgecolor=INK, markeredgewidth=0.5, ms=5.5, zorder=4)
 
 
-def _draw_deviations(axes: Any, segments: np.ndarray, std: np.ndarray, centre: float) -> None:
-    """A line from one standard deviation before to one after each start and each end, starts above ends."""
+def _draw_whiskers(axes: Any, whiskers: np.ndarray, centre: float) -> None:
+    """A line from one end to the other of each of (N, 2, 2), starts above ends."""
     for side, height in ((0, centre - LANE / 6), (1, centre + LANE / 6)):
-        known = std[:, side] > 0
-        places, reach = segments[known, side], std[known, side]
-        axes.hlines(np.full(len(places), height), places - reach, places + reach, colors=INK, linewidth=0.9, zorder=4)
-        for ends in (places - reach, places + reach):
+        low, high = whiskers[~np.isnan(whiskers[:, side]).any(axis=1), side].T
+        axes.hlines(np.full(len(low), height), low, high, colors=INK, linewidth=0.9, zorder=4)
+        for ends in (low, high):
             axes.vlines(ends, height - LANE / 8, height + LANE / 8, colors=INK, linewidth=0.9, zorder=4)
+
+
+def _lines(recordings: Sequence[RecordingBars]) -> list[str]:
+    """What the lines at the ends of the bars mean, of every kind that is drawn."""
+    texts = set()
+    for recording in recordings:
+        whiskers, known = recording.whiskers()
+        if known.any() and recording.interval_levels is not None:
+            low, high = recording.interval_levels
+            texts.add(f"{100 * low:g}% to {100 * high:g}% quantile")
+        elif known.any():
+            texts.add("lowest to highest quantile")
+        if not np.isnan(whiskers[~known]).all():
+            texts.add("\u00b1 one standard deviation")
+    return sorted(texts)
 
 
 def opacity(score: float) -> float:
@@ -145,7 +172,7 @@ def clock(seconds: float, duration: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def _add_legend(figure: Any, points: bool, deviations: bool) -> None:
+def _add_legend(figure: Any, points: bool, lines: Sequence[str]) -> None:
     """What the two rows, the shades and the lines mean."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -165,6 +192,7 @@ def _add_legend(figure: Any, points: bool, deviations: bool) -> None:
             if points
             else Patch(facecolor=shade, edgecolor=FAINT, linewidth=0.6, label=text)
         )
-    if deviations:
-        handles.append(Line2D([], [], color=INK, marker="|", linewidth=0.9, label="\u00b1 one standard deviation"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5)
+    for text in lines:
+        handles.append(Line2D([], [], color=INK, marker="|", linewidth=0.9, label=text))
+    columns = len(handles) if len(handles) <= 5 else 3  # more are wider than the picture
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5)

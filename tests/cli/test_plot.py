@@ -118,12 +118,26 @@ def test_points_of_annotated_segments(tmp_path: Path) -> None:
     assert "upper tick" in (tmp_path / "p.svg").read_text(encoding="utf-8")
 
 
-def test_uncertain_boundaries(tmp_path: Path) -> None:
-    found = [{"segment": [3, 9], "label": "class_1", "score": 0.5, "segment_std": [0.5, 2]}]
+@pytest.mark.parametrize(
+    ("label", "more", "text", "absent"),
+    [
+        ("deviations", {}, "\u00b1 one standard deviation", "quantile"),
+        (
+            "quantiles",
+            {"quantiles": {"0.25": [2, 8.5], "0.5": [3, 9], "0.75": [3.5, 13]}},
+            "25% to 75% quantile",
+            "standard deviation",
+        ),
+    ],
+)
+def test_uncertain_boundaries(tmp_path: Path, label: str, more: dict[str, object], text: str, absent: str) -> None:
+    found = [{"segment": [3, 9], "label": "class_1", "score": 0.5, "segment_std": [0.5, 2], **more}]
     (tmp_path / "r.json").write_text(json.dumps({"results": {"v000": found}}), encoding="utf-8")
     options = ["--recording", "v000", "--output", "p.svg", "--min-score", "0"]
     run_here(["plot", "--predictions", "r.json", *FILES[2:], *options], tmp_path)
-    assert "\u00b1 one standard deviation" in (tmp_path / "p.svg").read_text(encoding="utf-8")
+    picture = (tmp_path / "p.svg").read_text(encoding="utf-8")
+    assert text in picture
+    assert absent not in picture
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,13 @@ CASES = [
         1,
     ),
     ErrorCase(
+        "point results: quantiles",
+        "gave `quantiles` with words for levels",
+        scored([{**SEGMENT, "quantiles": {"low": [1, 2]}}], "--tiou", "0.5"),
+        r'quantiles is \{"low": .*; \{"0.1": \[start, end\], ...\} in seconds, rising by level, is needed',
+        1,
+    ),
+    ErrorCase(
         "point evaluation: points with tIoU",
         "scored point events with `--tiou`",
         scored([POINT], "--tiou", "0.5"),

@@ -90,6 +90,10 @@ def test_uncertain_boundaries(tmp_path: Path) -> None:
     read = read_results(tmp_path / "r.json")
     assert read.segment_std is not None
     assert read.segment_std.tolist() == [[0.5, 0.25], [1, 2], [0, 0]]  # 0 where the file has none
+    assert read.intervals is not None
+    assert read.intervals[:2].tolist() == [[[0.5, 1.5], [1.75, 2.25]], [[2, 4], [3, 7]]]
+    assert np.isnan(read.intervals[2]).all()  # NaN where the file has none
+    assert read.interval_levels == (0.1, 0.975)
     write_results_csv(tmp_path / "r.csv", {"a": UNCERTAIN, "b": certain})
     assert (tmp_path / "r.csv").read_text(encoding="utf-8").splitlines() == [
         "recording,start,end,label,label_id,score,start_std,end_std,start_q10,end_q10,start_q97.5,end_q97.5",
@@ -97,6 +101,35 @@ def test_uncertain_boundaries(tmp_path: Path) -> None:
         "a,3.0,5.0,walk,1,0.5,1.0,2.0,2.0,3.0,4.0,7.0",
         "b,1.0,2.0,run,0,0.5,,,,,,",
     ]
+
+
+@pytest.mark.parametrize(
+    ("label", "quantiles", "expected", "levels"),
+    [
+        ("none", [None], None, None),
+        ("no level", [{}], None, None),
+        ("one level is no interval", [{"0.5": [1, 2]}], None, None),
+        (
+            "the outermost, in any order",
+            [{"0.5": [1, 2], "0.95": [1.5, 3], "0.05": [0.5, 1]}],
+            [[[0.5, 1.5], [1, 3]]],
+            (0.05, 0.95),
+        ),
+        (
+            "other levels in another record",
+            [{"0.1": [0, 1], "0.9": [2, 3]}, {"0.2": [0, 1], "0.9": [2, 3]}],
+            [[[0, 2], [1, 3]]] * 2,
+            None,
+        ),
+        ("levels as others write them", [{"1e-1": [0, 1], ".90": [0, 1]}], [[[0, 0], [1, 1]]], (0.1, 0.9)),
+    ],
+)
+def test_quantiles(tmp_path: Path, label: str, quantiles: list[Any], expected: Any, levels: Any) -> None:
+    records = [{**RECORD, "quantiles": value} for value in quantiles]
+    (tmp_path / "r.json").write_text(json.dumps({"results": {"a": records}}), encoding="utf-8")
+    read = read_results(tmp_path / "r.json")
+    assert (None if read.intervals is None else read.intervals.tolist()) == expected
+    assert read.interval_levels == levels
 
 
 @pytest.mark.parametrize("part", ["segment_std", "quantiles"])
@@ -165,6 +198,15 @@ def test_classes(tmp_path: Path, label: str, records: Any, label_ids: Any, label
         ("negative deviation", {"segment_std": [0.5, -1]}, "from 0 in seconds is needed"),
         ("deviations of text", {"segment_std": ["a", "b"]}, "from 0 in seconds is needed"),
         ("deviation of a point", {"segment": None, "time": 1.5, "segment_std": [1, 1]}, "of a segment"),
+        ("quantiles that are a list", {"quantiles": [[1, 2]]}, "quantiles is .*rising by level, is needed"),
+        ("quantile of one number", {"quantiles": {"0.1": 1}}, "quantiles is"),
+        ("quantile of text", {"quantiles": {"0.1": ["1", "2"]}}, "quantiles is"),
+        ("level of text", {"quantiles": {"low": [1, 2]}}, "quantiles is"),
+        ("level 1", {"quantiles": {"1": [1, 2]}}, "quantiles is"),
+        ("level 0", {"quantiles": {"0": [1, 2]}}, "quantiles is"),
+        ("no level", {"quantiles": {"nan": [1, 2]}}, "quantiles is"),
+        ("falling starts", {"quantiles": {"0.1": [1, 2], "0.9": [0, 3]}}, "quantiles is"),
+        ("falling ends", {"quantiles": {"0.9": [1, 1], "0.1": [0, 3]}}, "quantiles is"),
         ("segment of text", {"segment": ["1", "2"]}, "start, end"),
         ("true is no number", {"segment": [True, 2]}, "start, end"),
         ("infinite end", {"segment": [1, 1e999]}, "holds Infinity|start, end"),
@@ -218,6 +260,10 @@ ANY_RECORD = st.fixed_dictionaries(
         "segment": st.lists(st.floats() | st.integers(), max_size=3) | ANY_JSON,
         "time": st.floats() | ANY_JSON,
         "segment_std": st.lists(st.floats() | st.integers(), max_size=3) | ANY_JSON,
+        "quantiles": st.dictionaries(
+            st.sampled_from(["0.1", "0.9", "1", "x"]), st.lists(st.floats() | st.integers(), max_size=3)
+        )
+        | ANY_JSON,
         "label": st.text(max_size=3) | ANY_JSON,
         "label_id": st.integers(-1, 3) | ANY_JSON,
         "score": st.floats() | ANY_JSON,
@@ -242,6 +288,7 @@ def check_outcome(path: Path) -> None:
         assert len(read.segments) == len(read.scores) == len(read.recording_index)
         assert np.isfinite(read.segments).all()
         assert np.isfinite(read.scores).all()
+        assert read.intervals is None or len(read.intervals) == len(read.scores)
         assert read.segment_std is None or (np.isfinite(read.segment_std).all() and (read.segment_std >= 0).all())
     assert message.strip()
     assert message.encode("utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +68,57 @@ def test_time_bars(tmp_path: Path, label: str, recordings: list[RecordingBars]) 
     assert "NaN" not in text
     assert ("standard deviation" in text) == (label == "uncertain boundaries")
     assert ("lower tick" in text) == ("points" in label)
+
+
+def uncertain(std: list[list[float]] | None, intervals: list[Any] | None, levels: Any = (0.1, 0.9)) -> RecordingBars:
+    found = np.array([[10.0, 20.0], [30.0, 40.0]])
+    classes = np.zeros(2, np.int64)
+    deviations = None if std is None else np.array(std, dtype=float)
+    quantiles = None if intervals is None else np.array(intervals, dtype=float)
+    return RecordingBars(
+        "r", 60.0, found, classes, found, classes, np.ones(2), "segments", deviations, quantiles, levels
+    )
+
+
+NONE = [[float("nan")] * 2] * 2  # quantiles of a detection that has none
+LOPSIDED = [[9.0, 14.0], [19.5, 20.5]]
+DEVIATIONS = [[1.0, 0.0], [2.0, 3.0]]
+STD, QUANTILES = "one standard deviation", "10% to 90% quantile"
+
+
+@pytest.mark.parametrize(
+    ("label", "recording", "whiskers", "texts"),
+    [
+        ("nothing", uncertain(None, None), [NONE, NONE], []),
+        ("nothing known", uncertain([[0, 0], [0, 0]], [NONE, NONE]), [NONE, NONE], []),
+        (
+            "deviations",
+            uncertain(DEVIATIONS, None),
+            [[[9, 11], [float("nan")] * 2], [[28, 32], [37, 43]]],
+            [STD],
+        ),
+        ("quantiles", uncertain(None, [LOPSIDED, LOPSIDED]), [LOPSIDED, LOPSIDED], [QUANTILES]),
+        ("quantiles go first", uncertain(DEVIATIONS, [LOPSIDED, LOPSIDED]), [LOPSIDED, LOPSIDED], [QUANTILES]),
+        (
+            "some have none",
+            uncertain(DEVIATIONS, [LOPSIDED, NONE]),
+            [LOPSIDED, [[28, 32], [37, 43]]],
+            [QUANTILES, STD],
+        ),
+        (
+            "other levels",
+            uncertain(None, [LOPSIDED, LOPSIDED], None),
+            [LOPSIDED, LOPSIDED],
+            ["lowest to highest quantile"],
+        ),
+    ],
+)
+def test_whiskers(tmp_path: Path, label: str, recording: RecordingBars, whiskers: Any, texts: list[str]) -> None:
+    np.testing.assert_array_equal(recording.whiskers()[0], whiskers)
+    draw_time_bars(tmp_path / "p.svg", [recording], ["walk"], "caption")
+    picture = (tmp_path / "p.svg").read_text(encoding="utf-8")
+    for text in (STD, QUANTILES, "lowest to highest quantile"):
+        assert (text in picture) == (text in texts), text
 
 
 def test_the_same_numbers_give_the_same_file(tmp_path: Path) -> None:
