@@ -24,7 +24,7 @@ from eventide.models.parts import (
 )
 from eventide.models.registry import Architecture, register
 from eventide.ops.decode import class_scores
-from eventide.ops.heatmap import heatmap_focal_loss, heatmap_targets, peaks
+from eventide.ops.heatmap import around, heatmap_focal_loss, heatmap_targets, peaks
 from eventide.types import Candidates, PyramidOutput
 
 
@@ -122,7 +122,9 @@ class Decoder:
 
     @torch.no_grad()
     def __call__(self, output: PyramidOutput) -> list[Candidates]:
-        """The `topk` best peaks above `min_score` of every sequence of the batch."""
+        """The `topk` best peaks of every sequence of the batch, where the heatmap is above `min_score`; the score is the
+        heatmap's mean around the peak.
+        """
         reported = output.masks if output.reported is None else output.reported
         rows = zip(output.logits[0], output.offsets[0], output.masks[0], reported[0], strict=True)
         return [self._decode(*row) for row in rows]
@@ -135,7 +137,7 @@ class Decoder:
         position, label_ids = ((scores > self.min_score) & peaks(scores) & reported.unsqueeze(-1)).nonzero(
             as_tuple=True
         )
-        scores = scores[position, label_ids]
+        scores = around(scores, mask)[position, label_ids]
         scores, order = torch.topk(scores, min(self.topk, scores.shape[0]), sorted=True)
         position, label_ids = position[order], label_ids[order]
         time = (position + offsets.float()[position, label_ids]) * self.stride

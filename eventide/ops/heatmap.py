@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LEAST_WIDTH = 1.0  # standard deviation of a target Gaussian, in positions: a narrower one would be lost between two
+REACH = 3  # positions on each side that the score of a peak takes in
 OFFSET_REACH = 1.0  # positions nearer than this to an event learn where it is
 
 
@@ -75,3 +76,17 @@ def peaks(scores: Tensor) -> Tensor:
     low = scores.new_full((1, scores.shape[1]), -torch.inf)
     around = torch.cat((low, scores, low))
     return (scores > around[:-2]) & (scores >= around[2:])
+
+
+def around(scores: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `scores` (T, C) around each position, weighted by a Gaussian one position wide; only over positions where
+    `mask` (T,) is True.
+
+    The score of a peak: a lone spike is less likely to have an event near it than a peak that its neighbours share.
+    """
+    distance = torch.arange(-REACH, REACH + 1, device=scores.device, dtype=scores.dtype)
+    kernel = torch.exp(-0.5 * distance**2)[None, None]
+    real = mask.to(scores.dtype)[:, None]
+    columns = torch.cat((scores * real, real), dim=1).T.unsqueeze(1)  # (C + 1, 1, T)
+    sums = F.conv1d(columns, kernel, padding=REACH).squeeze(1).T
+    return sums[:, :-1] / sums[:, -1:].clamp(min=1e-6)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventide.ops.heatmap import heatmap_focal_loss, heatmap_targets, peaks
+from eventide.ops.heatmap import around, heatmap_focal_loss, heatmap_targets, peaks
 
 CLASSES = 3
 
@@ -128,3 +128,24 @@ def test_peaks(scores: list[float], expected: list[int]) -> None:
 def test_classes_have_peaks_of_their_own() -> None:
     scores = torch.tensor([[0.1, 0.9], [0.5, 0.2], [0.2, 0.3]])
     assert peaks(scores).nonzero().tolist() == [[0, 1], [1, 0], [2, 1]]
+
+
+def test_score_around_a_position() -> None:
+    scores = torch.rand(9, 2, generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(9) < 7
+    found = around(scores, mask)
+    for position in range(7):
+        weights = [math.exp(-0.5 * (other - position) ** 2) if abs(other - position) <= 3 else 0 for other in range(7)]
+        expected = sum(w * scores[i, 1].item() for i, w in enumerate(weights)) / sum(weights)
+        assert found[position, 1].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_of_two_equal_peaks_the_one_with_neighbours_scores_more() -> None:
+    scores = torch.tensor([0.0, 0.0, 0.8, 0.0, 0.0, 0.0, 0.0, 0.5, 0.8, 0.5, 0.0])[:, None]
+    found = around(scores, torch.ones(11, dtype=torch.bool))[:, 0]
+    assert found[8] > found[2]
+
+
+def test_an_even_map_keeps_its_value_to_the_ends() -> None:
+    found = around(torch.full((6, 1), 0.3), torch.ones(6, dtype=torch.bool))
+    torch.testing.assert_close(found, torch.full((6, 1), 0.3))
