@@ -122,8 +122,8 @@ class Decoder:
 
     @torch.no_grad()
     def __call__(self, output: PyramidOutput) -> list[Candidates]:
-        """The `topk` best peaks of every sequence of the batch, where the heatmap is above `min_score`; the score is the
-        heatmap's mean around the peak.
+        """The `topk` best peaks of every sequence of the batch. Their score, above `min_score`, is the heatmap's mean
+        around them.
         """
         reported = output.masks if output.reported is None else output.reported
         rows = zip(output.logits[0], output.offsets[0], output.masks[0], reported[0], strict=True)
@@ -133,11 +133,13 @@ class Decoder:
         """`logits` and `offsets` (T, C), `mask` and `reported` (T,) bool. Peaks are looked for among all real
         positions: where a window ends is none.
         """
-        scores = class_scores(logits, self.temperature) * mask.unsqueeze(-1)
-        position, label_ids = ((scores > self.min_score) & peaks(scores) & reported.unsqueeze(-1)).nonzero(
-            as_tuple=True
-        )
-        scores = around(scores, mask)[position, label_ids]
+        heat = class_scores(logits) * mask.unsqueeze(-1)
+        scores = around(heat, mask)
+        if self.temperature != 1:
+            scores = class_scores(scores.logit(), self.temperature)
+        found = peaks(heat) & (scores > self.min_score) & reported.unsqueeze(-1)
+        position, label_ids = found.nonzero(as_tuple=True)
+        scores = scores[position, label_ids]
         scores, order = torch.topk(scores, min(self.topk, scores.shape[0]), sorted=True)
         position, label_ids = position[order], label_ids[order]
         time = (position + offsets.float()[position, label_ids]) * self.stride
