@@ -122,8 +122,8 @@ class Decoder:
 
     @torch.no_grad()
     def __call__(self, output: PyramidOutput) -> list[Candidates]:
-        """The `topk` best peaks of every sequence of the batch. Their score, above `min_score`, is the heatmap's mean
-        around them.
+        """The `topk` best peaks of every sequence of the batch. Their score, above `min_score`, is the probability
+        that an event lies near.
         """
         reported = output.masks if output.reported is None else output.reported
         rows = zip(output.logits[0], output.offsets[0], output.masks[0], reported[0], strict=True)
@@ -134,7 +134,7 @@ class Decoder:
         positions: where a window ends is none.
         """
         heat = class_scores(logits) * mask.unsqueeze(-1)
-        scores = around(heat, mask)
+        scores = around(logits, mask)
         if self.temperature != 1:
             scores = class_scores(scores.logit(), self.temperature)
         found = peaks(heat) & (scores > self.min_score) & reported.unsqueeze(-1)

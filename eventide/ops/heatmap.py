@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LEAST_WIDTH = 1.0  # standard deviation of a target Gaussian, in positions: a narrower one would be lost between two
-REACH = 3  # positions on each side that the score of a peak takes in
+NEAR = 1.25  # standard deviation, in positions, of the weights around a peak that its score takes in
+REACH = 4  # positions on each side that have such a weight
 OFFSET_REACH = 1.0  # positions nearer than this to an event learn where it is
 
 
@@ -78,15 +79,14 @@ def peaks(scores: Tensor) -> Tensor:
     return (scores > around[:-2]) & (scores >= around[2:])
 
 
-def around(scores: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `scores` (T, C) around each position, weighted by a Gaussian one position wide; only over positions where
-    `mask` (T,) is True.
+def around(logits: Tensor, mask: Tensor) -> Tensor:
+    """Probability (T, C) that an event lies near each position, from heatmap logits (T, C) where `mask` (T,) is True.
 
-    The score of a peak: a lone spike is less likely to have an event near it than a peak that its neighbours share.
+    One less the probability that there is none, 1 - prod (1 - p)^w over the positions around, with Gaussian weights:
+    the score of a peak. A peak that its neighbours share is more likely right than a lone spike.
     """
-    distance = torch.arange(-REACH, REACH + 1, device=scores.device, dtype=scores.dtype)
-    kernel = torch.exp(-0.5 * distance**2)[None, None]
-    real = mask.to(scores.dtype)[:, None]
-    columns = torch.cat((scores * real, real), dim=1).T.unsqueeze(1)  # (C + 1, 1, T)
-    sums = F.conv1d(columns, kernel, padding=REACH).squeeze(1).T
-    return sums[:, :-1] / sums[:, -1:].clamp(min=1e-6)
+    distance = torch.arange(-REACH, REACH + 1, device=logits.device, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (distance / NEAR) ** 2)[None, None]
+    none_there = -F.softplus(logits.float()) * mask.unsqueeze(-1)  # log (1 - p)
+    none_near = F.conv1d(none_there.T.unsqueeze(1), kernel, padding=REACH).squeeze(1).T
+    return -torch.expm1(none_near)

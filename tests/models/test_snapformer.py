@@ -83,9 +83,9 @@ def test_no_event_still_pushes_scores_down() -> None:
 @pytest.mark.parametrize(
     ("scores", "min_score", "topk", "expected"),
     [
-        pytest.param([0.9, 0.1, 0.8, 0.1, 0.7], 0.05, 10, [0, 4, 2], id="all peaks"),
-        pytest.param([0.9, 0.1, 0.8, 0.1, 0.7], 0.05, 2, [0, 4], id="the best two"),
-        pytest.param([0.9, 0.1, 0.8, 0.1, 0.7], 0.48, 10, [0, 4], id="above a score"),
+        pytest.param([0.9, 0.1, 0.8, 0.1, 0.7], 0.05, 10, [0, 2, 4], id="all peaks"),
+        pytest.param([0.9, 0.1, 0.8, 0.1, 0.7], 0.05, 2, [0, 2], id="the best two"),
+        pytest.param([0.9, 0.1, 0.8, 0.1, 0.7], 0.85, 10, [0, 2], id="above a score"),
         pytest.param([0.1, 0.1, 0.1], 0.5, 10, [], id="none"),
     ],
 )

@@ -131,21 +131,23 @@ def test_classes_have_peaks_of_their_own() -> None:
 
 
 def test_score_around_a_position() -> None:
-    scores = torch.rand(9, 2, generator=torch.Generator().manual_seed(0))
-    mask = torch.arange(9) < 7
-    found = around(scores, mask)
+    logits = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+    found = around(logits, torch.arange(9) < 7)
     for position in range(7):
-        weights = [math.exp(-0.5 * (other - position) ** 2) if abs(other - position) <= 3 else 0 for other in range(7)]
-        expected = sum(w * scores[i, 1].item() for i, w in enumerate(weights)) / sum(weights)
-        assert found[position, 1].item() == pytest.approx(expected, rel=1e-5)
+        nothing = 1.0
+        for other in range(max(position - 4, 0), min(position + 5, 7)):
+            probability = 1 / (1 + math.exp(-logits[other, 1].item()))
+            nothing *= (1 - probability) ** math.exp(-0.5 * ((other - position) / 1.25) ** 2)
+        assert found[position, 1].item() == pytest.approx(1 - nothing, rel=1e-5)
 
 
 def test_of_two_equal_peaks_the_one_with_neighbours_scores_more() -> None:
     scores = torch.tensor([0.0, 0.0, 0.8, 0.0, 0.0, 0.0, 0.0, 0.5, 0.8, 0.5, 0.0])[:, None]
-    found = around(scores, torch.ones(11, dtype=torch.bool))[:, 0]
-    assert found[8] > found[2]
+    found = around(scores.logit(eps=1e-6), torch.ones(11, dtype=torch.bool))[:, 0]
+    assert found[2].item() == pytest.approx(0.8, abs=1e-4)
+    assert 0.8 < found[8] < 1
 
 
-def test_an_even_map_keeps_its_value_to_the_ends() -> None:
-    found = around(torch.full((6, 1), 0.3), torch.ones(6, dtype=torch.bool))
-    torch.testing.assert_close(found, torch.full((6, 1), 0.3))
+def test_a_sure_event_stays_sure() -> None:
+    logits = torch.tensor([-20.0, -20.0, 12.0, -20.0])[:, None]
+    assert around(logits, torch.ones(4, dtype=torch.bool))[2, 0] > 0.999
