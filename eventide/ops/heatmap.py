@@ -4,6 +4,7 @@ Objects as Points, 2019; here along time, one map per class).
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -83,10 +84,12 @@ def around(logits: Tensor, mask: Tensor) -> Tensor:
     """Probability (T, C) that an event lies near each position, from heatmap logits (T, C) where `mask` (T,) is True.
 
     One less the probability that there is none, 1 - prod (1 - p)^w over the positions around, with Gaussian weights:
-    the score of a peak. A peak that its neighbours share is more likely right than a lone spike.
+    the score of a peak. A peak that its neighbours share is more likely right than a lone spike. No neighbour counts
+    more than the position itself: what is near a higher peak belongs to that one.
     """
-    distance = torch.arange(-REACH, REACH + 1, device=logits.device, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (distance / NEAR) ** 2)[None, None]
-    none_there = -F.softplus(logits.float()) * mask.unsqueeze(-1)  # log (1 - p)
-    none_near = F.conv1d(none_there.T.unsqueeze(1), kernel, padding=REACH).squeeze(1).T
-    return -torch.expm1(none_near)
+    none = -F.softplus(logits.float()) * mask.unsqueeze(-1)  # log (1 - p), 0 where nothing can be
+    padded, total = F.pad(none, (0, 0, REACH, REACH)), torch.zeros_like(none)
+    for distance in range(-REACH, REACH + 1):
+        there = padded[REACH + distance : REACH + distance + len(none)]
+        total += math.exp(-0.5 * (distance / NEAR) ** 2) * torch.maximum(there, none)
+    return -torch.expm1(total)

@@ -136,7 +136,8 @@ def test_score_around_a_position() -> None:
     for position in range(7):
         nothing = 1.0
         for other in range(max(position - 4, 0), min(position + 5, 7)):
-            probability = 1 / (1 + math.exp(-logits[other, 1].item()))
+            highest = min(logits[other, 1].item(), logits[position, 1].item())
+            probability = 1 / (1 + math.exp(-highest))
             nothing *= (1 - probability) ** math.exp(-0.5 * ((other - position) / 1.25) ** 2)
         assert found[position, 1].item() == pytest.approx(1 - nothing, rel=1e-5)
 
@@ -146,6 +147,13 @@ def test_of_two_equal_peaks_the_one_with_neighbours_scores_more() -> None:
     found = around(scores.logit(eps=1e-6), torch.ones(11, dtype=torch.bool))[:, 0]
     assert found[2].item() == pytest.approx(0.8, abs=1e-4)
     assert 0.8 < found[8] < 1
+
+
+def test_what_is_beside_a_higher_peak_does_not_gain_from_it() -> None:
+    scores = torch.tensor([0.001, 0.05, 0.02, 0.99, 0.3, 0.001])[:, None]
+    found = around(scores.logit(), torch.ones(6, dtype=torch.bool))[:, 0]
+    assert found[1] < 0.15
+    assert found[3] > 0.99
 
 
 def test_a_sure_event_stays_sure() -> None:
