@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from eventide.evaluation.class_metrics import ClassMetrics
 from eventide.evaluation.events import Events, GroundTruth, Predictions, count_events, match_classes
 from eventide.evaluation.matching import Matches, as_events, make_cells, mean_over_classes
 from eventide.ops.compiled import compiled
@@ -24,31 +25,14 @@ from eventide.ops.compiled import compiled
 SLACK = 1e-6
 
 
-@dataclass(frozen=True)
-class PointMetrics:
+@dataclass(frozen=True, kw_only=True)
+class PointMetrics(ClassMetrics):
     """K tolerances, C classes of the ground truth; shares between 0 and 1, errors in seconds."""
 
     tolerances: np.ndarray  # (K,) in `unit`
     unit: Literal["seconds", "frames"]
-    classes: list[str]  # C names
-    label_ids: list[int] | None  # C
-    per_class_AP: np.ndarray  # (K, C)  # noqa: N815
     num_matched: np.ndarray  # (K, C) events that a detection takes
     error_sums: np.ndarray  # (K, C) seconds, sum of the absolute timing errors of these
-    num_ground_truth: np.ndarray  # (C,) events per class
-    num_predictions: np.ndarray  # (C,) detections per class
-    counts: dict[str, int]  # recordings, events, dropped events, predictions, those outside the split or its classes
-    by_label: bool  # classes were matched by label, else by id
-
-    @property
-    def mAP(self) -> np.ndarray:  # noqa: N802
-        """(K,) mean AP over the classes; 0 where there is no ground truth."""
-        return mean_over_classes(self.per_class_AP)
-
-    @property
-    def average_mAP(self) -> float:  # noqa: N802
-        """Mean of `mAP` over the tolerances."""
-        return float(self.mAP.mean())
 
     @property
     def recall(self) -> np.ndarray:
@@ -85,10 +69,7 @@ class PointMetrics:
             "per_class_AP": self.per_class_AP.tolist(),
             "per_class_recall": self.recall.tolist(),
             "per_class_timing_error": self.per_class_timing_error,
-            "num_ground_truth": self.num_ground_truth.tolist(),
-            "num_predictions": self.num_predictions.tolist(),
-            "counts": self.counts,
-            "classes_matched_by": "label" if self.by_label else "label_id",
+            **self.counted(),
         }
 
 

@@ -17,35 +17,19 @@ from typing import Any
 
 import numpy as np
 
+from eventide.evaluation.class_metrics import ClassMetrics
 from eventide.evaluation.events import GroundTruth, Predictions, count_events, match_classes
 from eventide.evaluation.matching import Matches, as_events, make_cells, mean_over_classes
 from eventide.ops.compiled import compiled
 
 
-@dataclass(frozen=True)
-class SegmentMetrics:
+@dataclass(frozen=True, kw_only=True)
+class SegmentMetrics(ClassMetrics):
     """K thresholds, C classes of the ground truth, J values of k for recall; shares between 0 and 1."""
 
     tiou_thresholds: np.ndarray  # (K,)
     top_k: tuple[int, ...]  # J
-    classes: list[str]  # C names
-    label_ids: list[int] | None  # C
-    per_class_AP: np.ndarray  # (K, C)  # noqa: N815
     per_class_recall: np.ndarray  # (K, J, C)
-    num_ground_truth: np.ndarray  # (C,) events per class
-    num_predictions: np.ndarray  # (C,) predictions per class
-    counts: dict[str, int]  # recordings, events, dropped events, predictions, those outside the split or its classes
-    by_label: bool  # classes were matched by label, else by id
-
-    @property
-    def mAP(self) -> np.ndarray:  # noqa: N802
-        """(K,) mean AP over the classes; 0 where there is no ground truth."""
-        return mean_over_classes(self.per_class_AP)
-
-    @property
-    def average_mAP(self) -> float:  # noqa: N802
-        """Mean of `mAP` over the thresholds."""
-        return float(self.mAP.mean())
 
     @property
     def recall(self) -> np.ndarray:
@@ -63,10 +47,7 @@ class SegmentMetrics:
             "classes": self.classes,
             "label_ids": self.label_ids,
             "per_class_AP": self.per_class_AP.tolist(),
-            "num_ground_truth": self.num_ground_truth.tolist(),
-            "num_predictions": self.num_predictions.tolist(),
-            "counts": self.counts,
-            "classes_matched_by": "label" if self.by_label else "label_id",
+            **self.counted(),
         }
 
 

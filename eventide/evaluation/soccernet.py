@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from eventide.evaluation.class_metrics import ClassMetrics
 from eventide.evaluation.events import Events, GroundTruth, Predictions, count_events, match_classes
-from eventide.evaluation.matching import mean_over_classes
 from eventide.evaluation.points import times_of
 from eventide.ops.compiled import compiled
 
@@ -26,23 +26,11 @@ SCORES = np.linspace(0, 1, 200)
 RECALLS = np.arange(11) / 10
 
 
-@dataclass(frozen=True)
-class SoccerNetMetrics:
+@dataclass(frozen=True, kw_only=True)
+class SoccerNetMetrics(ClassMetrics):
     """K windows, C classes of the ground truth; shares between 0 and 1."""
 
     windows: np.ndarray  # (K,) seconds, from half of it before an event to half of it after
-    classes: list[str]  # C names
-    label_ids: list[int] | None  # C
-    per_class_AP: np.ndarray  # (K, C)  # noqa: N815
-    num_ground_truth: np.ndarray  # (C,) events per class, as annotated
-    num_predictions: np.ndarray  # (C,) detections per class, as in the file
-    counts: dict[str, int]  # recordings, events, dropped events, predictions, those outside the split or its classes
-    by_label: bool  # classes were matched by label, else by id
-
-    @property
-    def mAP(self) -> np.ndarray:  # noqa: N802
-        """(K,) mean AP over the classes."""
-        return mean_over_classes(self.per_class_AP)
 
     @property
     def average_mAP(self) -> float:  # noqa: N802
@@ -64,10 +52,7 @@ class SoccerNetMetrics:
             "label_ids": self.label_ids,
             "per_class_AP": self.per_class_AP.tolist(),
             "average_AP": self.average_AP.tolist(),
-            "num_ground_truth": self.num_ground_truth.tolist(),
-            "num_predictions": self.num_predictions.tolist(),
-            "counts": self.counts,
-            "classes_matched_by": "label" if self.by_label else "label_id",
+            **self.counted(),
         }
 
 
