@@ -11,6 +11,7 @@ from eventide.types import UsageError
 
 Launcher = Literal["alone", "torchrun", "slurm"]
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # what torchrun sets, and what who starts processes by hand must set
+NO_STEP = 4_000_000_000  # from about here SLURM's step numbers stand for batch scripts and interactive shells
 SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 
 
