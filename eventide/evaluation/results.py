@@ -6,19 +6,18 @@ A point event has `time` instead of `segment`; one file holds one of the two kin
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from eventide.evaluation.events import Predictions
-from eventide.ops.files import write_text
+from eventide.ops.files import replacing
 from eventide.ops.json_reading import is_number, is_text, read_json, shown
 from eventide.ops.problems import raise_problems
 from eventide.types import Detections, EventideError, EventKind
@@ -37,8 +36,18 @@ def write_results(path: str | Path, detections: Mapping[str, Detections]) -> Non
         EventideError: a detection is not a finite number.
         UsageError: the file cannot be written.
     """
-    lines = [f"{json.dumps(name)}: {json.dumps(_records(name, found))}" for name, found in detections.items()]
-    write_text(path, f'{{"version": "{VERSION}", "results": {{\n' + ",\n".join(lines) + "\n}}\n")
+    texts = [(name, json.dumps(records_of(name, found)).encode()) for name, found in detections.items()]
+    write_result_texts(path, texts)
+
+
+def write_result_texts(path: str | Path, texts: Iterable[tuple[str, bytes]]) -> None:
+    """The same from (recording id, its records as JSON), which are written one by one as they come."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(f'{{"version": "{VERSION}", "results": {{'.encode())
+        for number, (name, text) in enumerate(texts):
+            file.write(b",\n" if number else b"\n")
+            file.write(json.dumps(name).encode() + b": " + text)
+        file.write(b"\n}}\n")
 
 
 def write_results_csv(path: str | Path, detections: Mapping[str, Detections]) -> None:
@@ -47,28 +56,51 @@ def write_results_csv(path: str | Path, detections: Mapping[str, Detections]) ->
     Points have a column `time` instead of start and end. Uncertain boundaries add start_std, end_std and, of each
     quantile, such as 0.1, start_q10 and end_q10, in seconds.
     """
-    points = any(found.kind == "points" for found in detections.values())
-    has_std = any(found.segment_std is not None for found in detections.values())
-    levels = sorted({level for found in detections.values() for level in found.quantile_levels})
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    columns = [Columns.of(found) for found in detections.values()]
+    write_records_csv(path, columns, ((name, records_of(name, found)) for name, found in detections.items()))
+
+
+class Columns(NamedTuple):
+    """What the records of a recording hold beside label and score."""
+
+    points: bool
+    has_std: bool
+    levels: tuple[float, ...]  # of quantiles
+
+    @classmethod
+    def of(cls, found: Detections) -> Columns:
+        return cls(found.kind == "points", found.segment_std is not None, tuple(found.quantile_levels))
+
+
+def write_records_csv(
+    path: str | Path, columns: Iterable[Columns], recordings: Iterable[tuple[str, list[dict[str, Any]]]]
+) -> None:
+    """Write a table from (recording id, its records), row by row as they come; `columns` are those of all of them."""
+    kinds = set(columns)
+    points, has_std = any(kind.points for kind in kinds), any(kind.has_std for kind in kinds)
+    levels = sorted({level for kind in kinds for level in kind.levels})
     header = ["recording", *(["time"] if points else ["start", "end"]), "label", "label_id", "score"]
     header += ["start_std", "end_std"] if has_std else []
     header += [f"{side}_q{100 * level:g}" for level in levels for side in ("start", "end")]
-    writer.writerow(header)
-    for name, found in detections.items():
-        for record in _records(name, found):
-            row = [name, *([record["time"]] if points else record["segment"])]
-            row += [record["label"], record["label_id"], record["score"]]
-            row += record.get("segment_std", ["", ""]) if has_std else []
-            quantiles = record.get("quantiles", {})
-            row += [value for level in levels for value in quantiles.get(f"{level:g}", ["", ""])]
-            writer.writerow(row)
-    write_text(path, text.getvalue())
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for name, records in recordings:
+            for record in records:
+                row = [name, *([record["time"]] if points else record["segment"])]
+                row += [record["label"], record["label_id"], record["score"]]
+                row += record.get("segment_std", ["", ""]) if has_std else []
+                quantiles = record.get("quantiles", {})
+                row += [value for level in levels for value in quantiles.get(f"{level:g}", ["", ""])]
+                writer.writerow(row)
 
 
-def _records(name: str, found: Detections) -> list[dict[str, Any]]:
-    """The detections of one recording as records, by falling score."""
+def records_of(name: str, found: Detections) -> list[dict[str, Any]]:
+    """The detections of recording `name` as records, by falling score.
+
+    Raises:
+        EventideError: a detection is not a finite number.
+    """
     numbers = (found.segments, found.scores, found.segment_std, found.quantiles)
     if not all(np.isfinite(array).all() for array in numbers if array is not None):
         raise EventideError(
