@@ -61,10 +61,12 @@ test: $(INSTALLED)  ## run all tests, the slow ones too
 test-fast: $(INSTALLED)  ## run the fast tests (under 3 minutes)
 	$(RUN)/python -m pytest -m 'not slow' $(TEST_ARGS)
 
-lint: $(INSTALLED)  ## ruff and mypy
+lint: $(INSTALLED)  ## ruff, mypy, and the examples for clusters
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
+	$(RUN)/shellcheck examples/slurm/*.sbatch
+	$(RUN)/kubernetes-validate --strict --quiet examples/kubernetes/*.yaml
 
 format: $(INSTALLED)  ## let ruff mend style
 	$(RUN)/ruff check --fix .
