@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from eventide.cli.progress import progress_bar
-from eventide.types import UsageError
+from eventide.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from eventide.cli.predict_shown import Shown, first_before_others, said_once, showing
+from eventide.types import EventideError, UsageError
 
 if TYPE_CHECKING:
     from eventide.config import Config
     from eventide.engine.predict import Predictor
-    from eventide.types import Detections
+    from eventide.engine.predict_files import Work
+    from eventide.engine.predict_run import Outcome
+    from eventide.engine.processes import Launch
 
 
 FIXED = ("model", "opt", "train_cfg")  # sections that a trained model is made by
@@ -40,43 +47,122 @@ def predict(
     ] = False,
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     amp: Annotated[bool, Parameter(help="Compute in bfloat16 or float16: faster, scores differ slightly.")] = False,
-    force: Annotated[bool, Parameter(help="Overwrite files that exist.")] = False,
+    force: Annotated[
+        bool, Parameter(help="Overwrite files that exist; begin anew where OUTPUT.parts is of other settings.")
+    ] = False,
     set_: Annotated[list[str] | None, Parameter(name="--set", help="Override a key: test_cfg.max_seg_num=50.")] = None,
-) -> None:
+) -> int:
     """Find events with a trained model.
 
     Takes either --features DIR or --config FILE --split NAME. The rate of a recording is that of the annotations, else
     --fps, else the model's; its duration is that of the annotations.
-    """
-    _check_use(features, config, split, fps, batch_size)
-    _check_files(features or [], output, csv, force)
-    from eventide.engine.memory import keep_freed_memory
-    from eventide.engine.predict_files import predict_split
-    from eventide.evaluation.results import write_results, write_results_csv
 
-    keep_freed_memory()
+    Finished recordings are kept in OUTPUT.parts until all are there: after an interruption the same command goes on.
+    Under torchrun or srun every process takes a share of the recordings; OUTPUT is the same for any number of them.
+    """
+    from eventide.engine.processes import find_launch
+
+    launch = find_launch()
     overrides = [*(set_ or ()), *([f"test_cfg.batch_size={batch_size}"] if batch_size is not None else ())]
+    with said_once(launch):
+        _check_use(features, config, split, fps, batch_size)
+        _check_files(output, csv, force)
+        _refuse(overrides, FIXED if config is None else FIXED[1:])
+    options = {"fps": fps, "min_score": min_score, "operating_point": operating_point}
     begin = time.perf_counter()
-    with progress_bar("predicting") as on_progress:
-        if config is not None and split is not None:
-            predictor = _load(_with_data(config, overrides, checkpoint), checkpoint, device, amp, operating_point)
-            found = predict_split(predictor, split, annotations, fps, on_progress)
-        else:
-            predictor = _load(_with_keys(overrides, checkpoint), checkpoint, device, amp, operating_point)
-            found = _folder(predictor, features or [], annotations, fps, on_progress)
-    if min_score is not None:
-        found = {name: detections.take(detections.scores >= min_score) for name, detections in found.items()}
-    write_results(output, found)
-    if csv is not None:
-        write_results_csv(csv, found)
-    seconds = time.perf_counter() - begin
+    with first_before_others(launch), showing(launch, f"{output}.parts") as shown:
+        from eventide.engine.memory import keep_freed_memory
+        from eventide.engine.predict_run import Callbacks, Goal, predict_to_files
+
+        keep_freed_memory()
+        try:
+            source = Source(checkpoint, features or [], config, split, annotations, fps, overrides)
+            work, settings = _prepare(source, options, launch, device, amp)
+            goal = Goal(output, csv, min_score, force)
+            shows = Callbacks(shown.begin, shown.progress, shown.failure)
+            outcome = predict_to_files(work, settings, goal, launch, shows)
+        except KeyboardInterrupt:
+            return _interrupted(launch, shown)
+    return _ended(outcome, launch, shown, time.perf_counter() - begin, [output, csv])
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is predicted, as on the command line."""
+
+    checkpoint: Path
+    features: list[Path]
+    config: Path | None
+    split: str | None
+    annotations: Path | None
+    fps: float | None
+    overrides: list[str]
+
+
+def _prepare(
+    source: Source, options: dict[str, Any], launch: Launch, device: str, amp: bool
+) -> tuple[Work, dict[str, Any]]:
+    """The model with its recordings, and all that their results depend on."""
+    from eventide import __version__
+    from eventide.engine.predict import Predictor, load_stored
+    from eventide.engine.predict_device import device_of_process
+    from eventide.engine.predict_files import SplitWork
+    from eventide.engine.predict_run import result_settings
+
+    device = device_of_process(device, launch)
+    change = _with_keys(source) if source.config is None else _with_data(source.config, source)
+    model = load_stored(source.checkpoint)
+    model.config = change(model.config)
+    operating_point = options["operating_point"]
+    predictor = Predictor(model, device=device, amp=amp, operating_point=operating_point, source=str(source.checkpoint))
+    if predictor.precision and launch.is_first:
+        print(predictor.precision)
+    work: Work
+    if source.split is None:
+        work, folders = _folder(predictor, source), [str(folder) for folder in source.features]
+    else:
+        work = SplitWork(predictor, source.split, source.annotations, source.fps)
+        folders = work.dataset.store.folders
+    places = [name if "://" in name else os.path.abspath(name) for name in folders]
+    options = {
+        "eventide": __version__,
+        "features": places,
+        "split": source.split,
+        **options,
+        "precision": predictor.precision,
+        "labels": list(predictor.inference.labels),
+    }
+    return work, result_settings(model, predictor.config, options)
+
+
+def _ended(outcome: Outcome, launch: Launch, shown: Shown, seconds: float, written: Sequence[Path | None]) -> int:
+    """Say how it went; the exit code."""
+    if outcome.error is not None:
+        return EXIT_USAGE if isinstance(outcome.error, UsageError) else EXIT_FAILED
+    if not launch.is_first:
+        return 0
+    if outcome.incomplete:
+        raise EventideError(
+            f"{outcome.incomplete} of {outcome.recordings} recordings are not finished: another process has failed or "
+            "was ended; the same command goes on with them"
+        )
+    before = outcome.recordings - outcome.predicted
     print(
-        f"{sum(map(len, found.values()))} detections in {len(found)} recordings, {seconds:.1f} s "
-        f"({len(found) / seconds:.2f} recordings/s)"
+        f"{outcome.detections} detections in {outcome.recordings} recordings, {seconds:.1f} s "
+        f"({outcome.predicted / seconds:.2f} recordings/s{f'; {before} were finished before' if before else ''})"
     )
-    for path in (output, csv):
+    for path in written:
         if path is not None:
             print(f"wrote {path}")
+    return 0
+
+
+def _interrupted(launch: Launch, shown: Shown) -> int:
+    """Say so once, whatever more comes: a launcher passes Ctrl-C on to processes that have had it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if launch.is_first:
+        print(f"error: interrupted{shown.rest()}", file=sys.stderr)
+    return EXIT_INTERRUPTED
 
 
 def _check_use(
@@ -97,62 +183,49 @@ def _check_use(
         raise UsageError(f"--batch-size {batch_size}: give 1 or more")
 
 
-def _check_files(features: Sequence[Path], output: Path, csv: Path | None, force: bool) -> None:
-    """Folders that are there, and files that overwrite neither one another nor, unless forced, others."""
+def _check_files(output: Path, csv: Path | None, force: bool) -> None:
+    """Files that overwrite neither one another nor, unless forced, others."""
     if csv is not None and csv.absolute() == output.absolute():
         raise UsageError(f"--csv {csv}: the same file as --output; give the table a name of its own")
-    for folder in features or []:
-        if not folder.exists():
-            raise UsageError(f"--features {folder}: there is no such folder")
     for path in (output, csv):
-        if path is not None and path.exists() and not force:
+        if path is not None and path.exists() and not force and not _is_of_merge(output, path):
             raise UsageError(f"{path} exists already; give another name, or --force to overwrite it")
 
 
-def _with_data(config: Path, overrides: Sequence[str], checkpoint: Path) -> Callable[[Config], Config]:
-    """How the configuration stored in `checkpoint` takes over data and `test_cfg` of the file `config`."""
+def _is_of_merge(output: Path, path: Path) -> bool:
+    """Whether an earlier run wrote `path` and was killed before it had removed its finished parts."""
+    from eventide.engine.predict_parts import PartFolder
+
+    return PartFolder(output).is_of_merge(path)
+
+
+def _with_data(config: Path, source: Source) -> Callable[[Config], Config]:
+    """How the configuration stored in a checkpoint takes over data and `test_cfg` of the file `config`."""
     from eventide.config_loading import load_config
     from eventide.engine.predict_files import with_data_of
 
-    _refuse(overrides, ("opt", "train_cfg"))
-    return with_data_of(load_config(config, overrides), config, checkpoint)
+    return with_data_of(load_config(config, source.overrides), config, source.checkpoint)
 
 
-def _with_keys(overrides: Sequence[str], checkpoint: Path) -> Callable[[Config], Config]:
-    """How the configuration stored in `checkpoint` gets `--set` on top, checked like any other."""
+def _with_keys(source: Source) -> Callable[[Config], Config]:
+    """How the configuration stored in a checkpoint gets `--set` on top, checked like any other."""
     from eventide.config_loading import override_config
 
-    _refuse(overrides, FIXED)
-    return lambda stored: override_config(stored, overrides, f"configuration in {checkpoint}")
+    return lambda stored: override_config(stored, source.overrides, f"configuration in {source.checkpoint}")
 
 
-def _load(
-    change: Callable[[Config], Config], checkpoint: Path, device: str, amp: bool, operating_point: bool
-) -> Predictor:
-    """The model, which says what it computes in where that was asked for."""
-    from eventide.engine.predict import Predictor
-
-    predictor = Predictor.load(checkpoint, device=device, amp=amp, operating_point=operating_point, change=change)
-    if predictor.precision:
-        print(predictor.precision)
-    return predictor
-
-
-def _folder(
-    predictor: Predictor,
-    features: Sequence[Path],
-    annotations: Path | None,
-    fps: float | None,
-    on_progress: Callable[[int, int], None],
-) -> dict[str, Detections]:
-    """Detections of every feature file in the folders."""
+def _folder(predictor: Predictor, source: Source) -> Work:
+    """Every feature file in the folders."""
     from eventide.data.annotations import load_annotations
-    from eventide.engine.predict_files import predict_folder
+    from eventide.engine.predict_files import FolderWork
 
+    for folder in source.features:
+        if not folder.exists():
+            raise UsageError(f"--features {folder}: there is no such folder")
     known = {}
-    if annotations is not None:
-        known = load_annotations(annotations, labels=predictor.labels, require=False).recordings
-    return predict_folder(predictor, features, known, fps, on_progress)
+    if source.annotations is not None:
+        known = load_annotations(source.annotations, labels=predictor.labels, require=False).recordings
+    return FolderWork(predictor, source.features, known, source.fps)
 
 
 def _refuse(overrides: Sequence[str], sections: Sequence[str]) -> None:

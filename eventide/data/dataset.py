@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,6 +58,13 @@ class EventDataset:
 
     def __len__(self) -> int:
         return len(self.recordings)
+
+    def restricted(self, indices: Sequence[int]) -> EventDataset:
+        """The same data set with these recordings alone, in this order."""
+        chosen = copy.copy(self)
+        chosen.recordings = [self.recordings[index] for index in indices]
+        chosen._events = [self._events[index] for index in indices]
+        return chosen
 
     @property
     def fixed_length(self) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -13,13 +15,12 @@ from eventide.config import Config
 from eventide.data.annotations import load_annotations
 from eventide.data.dataset import EventDataset, grid_length
 from eventide.data.features import FeatureStore
-from eventide.engine.evaluate import detect_dataset
+from eventide.data.loader import evaluation_batches
 from eventide.engine.predict import Predictor, similar_lengths
 from eventide.engine.weights import config_differences, describe_model, shorten, tensor_differences
 from eventide.models import build
 from eventide.types import Detections, EventideError, Recording, UsageError
 
-Progress = Callable[[int, int], object]  # recordings done, recordings in all
 # Beginnings of keys of `model` that change nothing in inference, or that belong to the weights whatever is configured.
 TRAINING_ONLY = (
     "regression_range ",
@@ -74,54 +75,134 @@ def _model_keys(config: Config) -> dict[str, Any]:
     return {"dataset": dataset, "model": config.model.model_dump(mode="json")}
 
 
-def predict_split(
-    predictor: Predictor, split: str, annotations: Path | None, fps: float | None, on_progress: Progress
-) -> dict[str, Detections]:
-    """Detections of every recording of a subset of the data set that the predictor's configuration names.
+class Work(Protocol):
+    """Recordings to predict, by id in the order of the results file, and the batches that they are predicted in.
 
-    `annotations` replaces the file of the configuration; recordings without a rate have `fps`, else the model's.
+    Batches follow from the lengths of all recordings, not from who predicts them: a result does not depend, even in
+    its last digit, on how many processes there are.
     """
-    config = predictor.config
-    source = annotations or Path(config.dataset.json_file)
-    fused = predictor.external is not None  # the classes are then those of the annotations, not the model's
-    known = load_annotations(source, labels=None if fused else predictor.labels, require=False)
-    if fused:
-        predictor.inference.labels = known.labels
-    known.recordings = {
-        name: replace(recording, fps=recording.fps or fps or predictor.fps)
-        for name, recording in known.recordings.items()
-    }
-    dataset = EventDataset(config, [split], training=False, annotations=known)
-    return detect_dataset(predictor.inference, dataset, config.loader.num_workers, on_progress)
+
+    ids: list[str]
+    batches: list[list[int]]  # indices into `ids`, those of longer recordings first
+
+    def cost(self, batch: int) -> int:
+        """Feature vectors that a batch computes, padding included."""
+        ...
+
+    def stamp(self, index: int) -> list[float | None]:
+        """Vectors, rate and duration of a recording: what its result depends on beside the model and its settings."""
+        ...
+
+    def changed(self, index: int) -> float:
+        """When the features of a recording were last changed, in seconds since 1970; 0 where that is not known."""
+        ...
+
+    def detect(self, batches: Sequence[int]) -> Iterator[list[tuple[str, Detections]]]:
+        """The detections of each of these batches, given as rising numbers, one batch after the other."""
+        ...
 
 
-def predict_folder(
-    predictor: Predictor,
-    folders: Sequence[Path],
-    recordings: Mapping[str, Recording],
-    fps: float | None,
-    on_progress: Progress,
-) -> dict[str, Detections]:
-    """Detections of every feature file in a folder (several: files of one name are joined along channels).
+class FolderWork:
+    """Every feature file in a folder (several: files of one name are joined along channels).
 
     `recordings` gives rates and durations by id; the rate of others is `fps`, else the model's.
     """
-    settings = predictor.config.dataset
-    store = FeatureStore([str(f) for f in folders], settings.file_prefix, settings.file_ext, settings.input_dim)
-    ids = list_recordings(store, recordings)
-    lengths = [grid_length(settings, store.length(name)) for name in ids]
-    found: dict[str, Detections] = {}
-    for group in similar_lengths(lengths, predictor.config.test_cfg.batch_size):
-        samples = []
-        for name in (ids[index] for index in group):
-            recording = recordings.get(name)
-            # a model with one rate for all recordings was trained without looking at those in the annotations
-            own = recording.fps if recording and settings.default_fps is None else None
-            rate, duration = own or fps, recording.duration if recording else None
-            samples.append(predictor.prepare(torch.from_numpy(store.read(name)), name, rate, duration))
-        found.update(zip((sample.id for sample in samples), predictor.detect(samples), strict=True))
-        on_progress(len(found), len(ids))
-    return {name: found[name] for name in ids}
+
+    def __init__(
+        self, predictor: Predictor, folders: Sequence[Path], recordings: Mapping[str, Recording], fps: float | None
+    ) -> None:
+        self.predictor, self.settings = predictor, predictor.config.dataset
+        self.recordings, self.fps = recordings, fps
+        self.store = FeatureStore(
+            [str(f) for f in folders], self.settings.file_prefix, self.settings.file_ext, self.settings.input_dim
+        )
+        self.ids = list_recordings(self.store, recordings)
+        self.lengths = [grid_length(self.settings, self.store.length(name)) for name in self.ids]
+        self.batches = list(similar_lengths(self.lengths, predictor.config.test_cfg.batch_size))
+
+    def cost(self, batch: int) -> int:
+        return padded_size(self.batches[batch], self.lengths)
+
+    def stamp(self, index: int) -> list[float | None]:
+        return [self.store.length(self.ids[index]), *self._rate_and_duration(self.ids[index])]
+
+    def changed(self, index: int) -> float:
+        return newest_change(self.store, self.ids[index])
+
+    def detect(self, batches: Sequence[int]) -> Iterator[list[tuple[str, Detections]]]:
+        for number in batches:
+            names = [self.ids[index] for index in self.batches[number]]
+            samples = []
+            for name in names:
+                rows = torch.from_numpy(self.store.read(name))
+                samples.append(self.predictor.prepare(rows, name, *self._rate_and_duration(name)))
+            yield list(zip(names, self.predictor.detect(samples), strict=True))
+
+    def _rate_and_duration(self, name: str) -> tuple[float | None, float | None]:
+        recording = self.recordings.get(name)
+        # a model with one rate for all recordings was trained without looking at those in the annotations
+        own = recording.fps if recording and self.settings.default_fps is None else None
+        return own or self.fps, recording.duration if recording else None
+
+
+class SplitWork:
+    """Every recording of a subset of the data set that the predictor's configuration names.
+
+    `annotations` replaces the file of the configuration; recordings without a rate have `fps`, else the model's.
+    """
+
+    def __init__(self, predictor: Predictor, split: str, annotations: Path | None, fps: float | None) -> None:
+        config = self.config = predictor.config
+        source = annotations or Path(config.dataset.json_file)
+        fused = predictor.external is not None  # the classes are then those of the annotations, not the model's
+        known = load_annotations(source, labels=None if fused else predictor.labels, require=False)
+        if fused:
+            predictor.inference.labels = known.labels
+        known.recordings = {
+            name: replace(recording, fps=recording.fps or fps or predictor.fps)
+            for name, recording in known.recordings.items()
+        }
+        self.predictor = predictor
+        self.dataset = EventDataset(config, [split], training=False, annotations=known)
+        self.ids = [recording.id for recording in self.dataset.recordings]
+        self.lengths = [self.dataset.length(index) for index in range(len(self.dataset))]
+        order, size = sorted(range(len(self.ids)), key=lambda i: (-self.lengths[i], i)), config.test_cfg.batch_size
+        self.batches = [order[start : start + size] for start in range(0, len(order), size)]
+
+    def cost(self, batch: int) -> int:
+        return padded_size(self.batches[batch], self.lengths)
+
+    def stamp(self, index: int) -> list[float | None]:
+        timeline = self.dataset.timeline(index)
+        return [self.dataset.store.length(self.ids[index]), timeline.fps, timeline.duration]
+
+    def changed(self, index: int) -> float:
+        return newest_change(self.dataset.store, self.ids[index])
+
+    def detect(self, batches: Sequence[int]) -> Iterator[list[tuple[str, Detections]]]:
+        external, inference = self.predictor.external, self.predictor.inference
+        # whole batches, longest first: the loader of an evaluation makes the same of them
+        chosen = self.dataset.restricted([index for number in batches for index in self.batches[number]])
+        size, workers = self.config.test_cfg.batch_size, self.config.loader.num_workers
+        for batch in evaluation_batches(chosen, size, workers):
+            found = inference.detect(batch)
+            if external is not None:
+                found = [external.fuse(name, detections) for name, detections in zip(batch.ids, found, strict=True)]
+            yield list(zip(batch.ids, found, strict=True))
+
+
+def padded_size(batch: Sequence[int], lengths: Sequence[int]) -> int:
+    """Feature vectors that a batch of some of the `lengths` computes."""
+    return len(batch) * max(lengths[index] for index in batch)
+
+
+def newest_change(store: FeatureStore, name: str) -> float:
+    """When a feature file of a recording was last changed, in seconds since 1970; 0 where that is not known."""
+    newest = 0.0
+    for source in store.sources(name):
+        with suppress(OSError):
+            newest = max(newest, os.stat(source.path).st_mtime)
+    return newest
 
 
 def list_recordings(store: FeatureStore, recordings: Mapping[str, Recording]) -> list[str]:
