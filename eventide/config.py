@@ -22,7 +22,9 @@ OPEN_RANGE = 10000.0  # upper bound of the last level: longer than any distance 
 class DatasetConfig(Section):
     json_file: str = Field("", description="Annotation file (ActivityNet-style JSON), from the working directory.")
     feat_folder: str | list[str] = Field(
-        "", description="Feature folder, from the working directory; several are joined along the channels."
+        "",
+        description="Feature folder, from the working directory, or folder or URL (s3://..., https://...) of shards that "
+        "eventide shard has made; several are joined along the channels.",
     )
     file_prefix: str = Field("", description="Text before the recording id in the names of feature files.")
     file_ext: str = Field(".npy", description="Ending of feature files: .npy, .npz, .h5, .hdf5, .pt or .safetensors.")
@@ -69,9 +71,6 @@ class DatasetConfig(Section):
     )
     point_position: Literal["start", "centre", "end"] = Field(
         "centre", description="Where the point event of an annotated segment lies when `events` is points."
-    )
-    shards: str | list[str] | None = later(
-        None, "URL or folder of feature shards, read in order; replaces feat_folder for sets larger than the disk."
     )
 
 

@@ -57,6 +57,7 @@ for _group, _name, _target, _help in (
         "import_actionformer:import_actionformer",
         "Convert a checkpoint of the published ActionFormer code.",
     ),
+    (app, "shard", "shard:shard", "Store features as a few large files, also behind a URL, for sets beyond the disk."),
     (app, "make-toy", "make_toy:make_toy", "Write a tiny generated data set for a configuration, to try it at once."),
     (app, "make-demo-data", "make_demo_data:make_demo_data", "Write the small generated data set of the demo."),
 ):

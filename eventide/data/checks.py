@@ -33,7 +33,6 @@ from eventide.data.dataset import (
     too_many_labels,
 )
 from eventide.data.features import FeatureStore, non_finite_message
-from eventide.data.formats import read_header, read_rows
 from eventide.data.point_checks import close_pairs_warning, smallest_gaps
 from eventide.data.points import as_points, kind_findings, width_problem, without_points
 from eventide.ops.problems import name_some
@@ -112,7 +111,9 @@ def check_dataset(config: Config, *, scan_values: bool = True, progress: Progres
 
 def _open_store(config: Config, report: CheckReport) -> FeatureStore | None:
     try:
-        return feature_store(config.dataset)
+        store = feature_store(config.dataset)
+        report.problems += store.problems()
+        return store
     except EventideError as error:
         report.problems.append(str(error))
         return None
@@ -177,7 +178,7 @@ def _scan(store: FeatureStore, recording_id: str, scan_values: bool) -> _Facts:
         if not store.exists(recording_id):
             return _Facts(missing=True)
         sources = store.sources(recording_id)
-        headers = [read_header(*source) for source in sources]
+        headers = [store.header(source) for source in sources]
         problems = store.header_problems(sources, headers)
         if problems:
             return _Facts(problems=problems)
@@ -185,7 +186,7 @@ def _scan(store: FeatureStore, recording_id: str, scan_values: bool) -> _Facts:
             step = max(1, _SCAN_BYTES // (4 * header.shape[1]))
             for start in range(0, header.shape[0] if scan_values else 0, step):
                 stop = min(start + step, header.shape[0])
-                rows = read_rows(source.path, start, stop, 1, source.member)
+                rows = store.rows(source, start, stop)
                 if not np.isfinite(rows).all():
                     problems.append(f"{source}: {non_finite_message(rows, start)}")
                     break

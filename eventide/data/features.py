@@ -1,4 +1,4 @@
-"""The feature arrays of a data set, by recording id: one folder, several joined along channels, or one HDF5 file."""
+"""The feature arrays of a data set, by recording id: a folder, an HDF5 file or shards, or several of them joined."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eventide.data.formats import Header, member_names, read_header, read_rows
+from eventide.data.shards import ShardSet, is_shard_set
 from eventide.types import EventideError, UsageError
 
 # Feature extractors disagree by a vector or two about the end of a recording.
@@ -31,8 +32,9 @@ class Source(NamedTuple):
 class FeatureStore:
     """Reads the features (T, C) of recordings from `<folder>/<prefix><id><ext>`.
 
-    `folders` is a folder, an HDF5 file with one data set `<prefix><id>` per recording, or a list of them, which are
-    joined along C. `input_dim` is C, or a list whose sum is C. Lengths are read once and remembered.
+    `folders` is a folder, an HDF5 file with one data set `<prefix><id>` per recording, a folder or URL of shards (made
+    by `eventide shard`, which know recordings by their ids alone), or a list of them, which are joined along C.
+    `input_dim` is C, or a list whose sum is C. Lengths are read once and remembered.
     """
 
     def __init__(
@@ -50,8 +52,13 @@ class FeatureStore:
         self._members: dict[str, frozenset[str]] = {}  # of each HDF5 file of many recordings
         if not self.folders or not all(self.folders):
             raise UsageError("dataset.feat_folder: no feature folder is given")
-        for folder in self.folders:
-            if not os.path.isdir(folder) and not (os.path.isfile(folder) and _is_hdf5(folder)):
+        self._shards: dict[str, ShardSet] = {}
+        for index, folder in enumerate(self.folders):
+            if is_shard_set(folder):
+                found = ShardSet(folder)
+                self.folders[index] = found.name
+                self._shards[found.name] = found
+            elif not os.path.isdir(folder) and not (os.path.isfile(folder) and _is_hdf5(folder)):
                 kind = "is neither a folder nor an HDF5 file" if os.path.exists(folder) else "does not exist"
                 raise UsageError(f"dataset.feat_folder: {folder} {kind}")
 
@@ -60,11 +67,41 @@ class FeatureStore:
         # An id is a file name, never a path: it must not lead out of the folder.
         if not recording_id or any(bad in recording_id for bad in "/\\\0") or recording_id in (".", ".."):
             raise EventideError(f"recording {recording_id!r}: an id that is no plain file name cannot have features")
+        return [self._source(folder, recording_id) for folder in self.folders]
+
+    def _source(self, folder: str, recording_id: str) -> Source:
+        if folder in self._shards:
+            return Source(folder, recording_id)
         name = self.prefix + recording_id
-        return [
-            Source(folder, name) if os.path.isfile(folder) else Source(os.path.join(folder, name + self.ext), None)
-            for folder in self.folders
-        ]
+        return Source(folder, name) if os.path.isfile(folder) else Source(os.path.join(folder, name + self.ext), None)
+
+    def ids(self) -> list[str]:
+        """Recordings that have features, sorted: those of the first folder. `UsageError` where it is an HDF5 file."""
+        first = self.folders[0]
+        if first in self._shards:
+            return self._shards[first].names()
+        if os.path.isfile(first):
+            raise UsageError(f"{first}: the recordings in an HDF5 file are not listed; name them in annotations")
+        names = sorted(entry.name for entry in os.scandir(first) if entry.is_file())
+        fitting = [name for name in names if name.startswith(self.prefix) and name.endswith(self.ext)]
+        ids = [name.removeprefix(self.prefix).removesuffix(self.ext) for name in fitting]
+        return [name for name in ids if name]
+
+    def problems(self) -> list[str]:
+        """What is wrong with whole folders: shards that are missing or cut off."""
+        return [f"{name}/{problem}" for name, shards in self._shards.items() for problem in shards.problems()]
+
+    def header(self, source: Source) -> Header:
+        """Shape and number type of one source of a recording, as stored."""
+        if source.path in self._shards and source.member is not None:
+            return self._shards[source.path].header(source.member)
+        return read_header(*source)
+
+    def rows(self, source: Source, start: int, stop: int, step: int = 1) -> np.ndarray:
+        """Rows start, start + step, ... before `stop` of one source of a recording, as a new float32 array (T, C)."""
+        if source.path in self._shards and source.member is not None:
+            return self._shards[source.path].rows(source.member, start, stop, step)
+        return read_rows(source.path, start, stop, step, source.member)
 
     def missing(self, recording_id: str) -> list[Source]:
         """The files of a recording that do not exist."""
@@ -77,6 +114,8 @@ class FeatureStore:
     def _source_exists(self, source: Source) -> bool:
         if source.member is None:
             return os.path.isfile(source.path)
+        if source.path in self._shards:
+            return source.member in self._shards[source.path]
         if source.path not in self._members:
             self._members[source.path] = member_names(source.path)
         return source.member in self._members[source.path]
@@ -85,7 +124,7 @@ class FeatureStore:
         """Number of feature vectors of a recording, from the headers of its files, which are checked."""
         if recording_id not in self._lengths:
             sources = self.sources(recording_id)
-            headers = [read_header(*source) for source in sources]
+            headers = [self.header(source) for source in sources]
             problems = self.header_problems(sources, headers)
             if problems:
                 raise EventideError("; ".join(problems))
@@ -125,15 +164,24 @@ class FeatureStore:
         last = max(first, last)
         parts = []
         for source in self.sources(recording_id):
-            rows = read_rows(source.path, first, last, step, source.member)
+            rows = self.rows(source, first, last, step)
             if not np.isfinite(rows).all():
                 raise EventideError(f"{source}: {non_finite_message(rows, first, step)}")
             parts.append(rows)
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
+    def state(self, source: Source) -> str:
+        """A text that changes when what is in a source is replaced: size and time of a file, origin of shards."""
+        if source.path in self._shards:
+            return self._shards[source.path].index.origin
+        found = os.stat(source.path)
+        return f"{found.st_size} {found.st_mtime_ns}"
+
     def missing_hint(self, recording_id: str) -> str:
         """What might be meant when a recording's file is missing; empty when nothing similar is there."""
         for source in self.missing(recording_id):
+            if source.path in self._shards:
+                return "the shards were made without it: make them again (eventide shard)"
             if source.member is not None or not os.path.isdir(os.path.dirname(source.path)):
                 continue
             wanted = os.path.basename(source.path)

@@ -332,7 +332,6 @@ def test_keys_of_findings_exist() -> None:
 
 
 UNAVAILABLE: list[tuple[str, Any]] = [
-    ("dataset__shards", "s3://bucket/shards"),
     ("train_cfg__auto_microbatch", True),
     ("train_cfg__strategy", "fsdp"),
     ("train_cfg__async_checkpoints", True),
