@@ -23,8 +23,8 @@ class DatasetConfig(Section):
     json_file: str = Field("", description="Annotation file (ActivityNet-style JSON), from the working directory.")
     feat_folder: str | list[str] = Field(
         "",
-        description="Feature folder, from the working directory, or folder or URL (s3://..., https://...) of shards that "
-        "eventide shard has made; several are joined along the channels.",
+        description="Feature folder, from the working directory, or folder or URL (s3://..., https://...) of shards "
+        "that eventide shard has made; several are joined along the channels.",
     )
     file_prefix: str = Field("", description="Text before the recording id in the names of feature files.")
     file_ext: str = Field(".npy", description="Ending of feature files: .npy, .npz, .h5, .hdf5, .pt or .safetensors.")

@@ -58,7 +58,7 @@ def write_shards(
         UsageError: the place holds something else, or is too small.
         EventideError: features are wrong, or writing fails; what is finished stays.
     """
-    command = Command(size, dtype, _digest(ids))
+    command = Command(size, dtype, _digest(sorted(ids)))
     unfinished, there = _earlier(place, command)
     recordings, states = _look(store, ids, dtype, on_progress)
     digests, plan = _plan(recordings, states, command)
