@@ -217,10 +217,7 @@ def list_recordings(store: FeatureStore, recordings: Mapping[str, Recording]) ->
             raise UsageError(f"--features {first}: an HDF5 file needs --annotations, which names its recordings")
         ids = [name for name in sorted(recordings) if store.exists(name)]
     else:
-        names = sorted(path.name for path in first.iterdir() if path.is_file())
-        fitting = [name for name in names if name.startswith(store.prefix) and name.endswith(store.ext)]
-        ids = [name.removeprefix(store.prefix).removesuffix(store.ext) for name in fitting]
-        ids = [name for name in ids if name]
+        ids = store.ids()
     if not ids:
         raise EventideError(
             f"{first}: no feature files {store.prefix}*{store.ext}; set --set dataset.file_ext=... and "
