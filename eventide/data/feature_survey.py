@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from eventide.data.formats import read_header
+from eventide.data.shards import ShardSet, is_shard_set
 from eventide.types import EventideError, Recording, UsageError
 
 ENDINGS = (".npy", ".npz", ".h5", ".hdf5", ".pt", ".safetensors")
@@ -35,21 +36,25 @@ class FeatureFacts:
 
 
 def survey_features(folder: Path, recordings: Sequence[Recording], default_fps: float | None = None) -> FeatureFacts:
-    """Look at the headers of up to `MOST_FILES` feature files of `recordings` in `folder`.
+    """Look at the headers of up to `MOST_FILES` feature files of `recordings` in `folder`, which may be one of shards.
 
     Raises:
         UsageError: there is no such folder.
         EventideError: no recording has a file there, a file cannot be read, or is no array (T, C).
     """
+    shards = ShardSet(str(folder)) if is_shard_set(str(folder)) else None
     if not folder.is_dir():
         raise UsageError(f"--features {folder}: {'is no folder' if folder.exists() else 'does not exist'}")
-    names = sorted(os.listdir(folder))
+    names = sorted(os.listdir(folder)) if shards is None else [f"{name}.npy" for name in shards.names()]
     prefix, ending = _pattern(folder, names, recordings)
     known = set(names)
     with_file = [recording for recording in recordings if f"{prefix}{recording.id}{ending}" in known]
     picked = [with_file[int(i)] for i in np.unique(np.linspace(0, len(with_file) - 1, MOST_FILES).astype(int))]
     paths = [folder / f"{prefix}{recording.id}{ending}" for recording in picked]
-    headers = [read_header(path) for path in paths]
+    if shards is None:
+        headers = [read_header(path) for path in paths]
+    else:
+        headers = [shards.header(recording.id) for recording in picked]
     for path, header in zip(paths, headers, strict=True):
         if len(header.shape) != 2 or 0 in header.shape:
             raise EventideError(f"{path}: shape {header.shape}; expected an array (T, C), feature vectors by channels")

@@ -23,6 +23,7 @@ TITLES = {
     "annotations": "Annotations",
     "points": "Point events",
     "features": "Features",
+    "shards": "Feature shards",
     "checkpoints": "Checkpoints and models",
     "command_line": "Command line",
     "results": "Results, evaluation and plots",
