@@ -150,10 +150,12 @@ class PartFolder:
         wanted = json.loads(json.dumps({"format": FORMAT, **settings}))
         stored = self._stored()
         if stored is None and any(self._is_foreign(path) for path in self.path.iterdir()):
-            raise UsageError(
-                f"{self.path} holds something else; finished recordings are kept there: remove it, or give another "
-                "name for the results"
-            )
+            stored = self._stored()  # again: without locks, another process may just have written it
+            if stored is None:
+                raise UsageError(
+                    f"{self.path} holds something else; finished recordings are kept there: remove it, or give another "
+                    "name for the results"
+                )
         differing = [] if stored is None else config_differences(stored, wanted)
         if differing and not discard:
             raise UsageError(

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from eventide.engine.predict_parts import PART_ENDING, PartFolder, lock
 from eventide.engine.processes import Launch
-from eventide.ops.files import write_text
+from eventide.ops.files import TEMPORARY_SUFFIX, write_text
 from eventide.types import EventideError
 
 STATE_ENDING = ".state"
@@ -151,13 +151,16 @@ def begin(
             if known and known["size"] == launch.size and not _all_ended(states):
                 folder.open(settings, discard=False)
                 return _join(folder, launch, plan, known)
+            if known:  # of a start that has ended
+                _start_path(folder, key).unlink(missing_ok=True)
             busy = [path for path in _states(folder) if is_alive(path)]
             if not busy:
                 folder.open(settings, discard=force)
                 known = {"attempt": uuid.uuid4().hex[:8], "size": launch.size, "plan": plan.digest}
                 known.update(recordings=plan.recordings, remaining=find_remaining())
-                write_text(_start_path(folder, key), json.dumps(known) + "\n")
-                return _join(folder, launch, plan, known)
+                if _write_start(folder, key, known):
+                    return _join(folder, launch, plan, known)
+                continue  # without locks, another process may have been quicker
         if time.monotonic() > end:
             where = busy[0].read_text(encoding="utf-8").split()[-1]
             raise EventideError(
@@ -177,7 +180,8 @@ def is_alive(path: Path) -> bool | None:
 
 
 def _all_ended(states: list[Path]) -> bool:
-    return all(is_alive(path) is False for path in states)
+    """Whether these processes are known to have ended; none at all: the one that will be the first is on its way."""
+    return bool(states) and all(is_alive(path) is False for path in states)
 
 
 def _join(folder: PartFolder, launch: Launch, plan: Plan, known: Mapping[str, Any]) -> Attempt:
@@ -206,6 +210,22 @@ def _read_start(folder: PartFolder, key: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return content
+
+
+def _write_start(folder: PartFolder, key: str, content: Mapping[str, Any]) -> bool:
+    """Write what a start has to do; False where it is written already."""
+    path = _start_path(folder, key)
+    coming = path.with_name(f"{content['attempt']}{TEMPORARY_SUFFIX}")
+    write_text(coming, json.dumps(content) + "\n")
+    try:
+        os.link(coming, path)  # whole, and by one process only
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links
+        os.replace(coming, path)
+    finally:
+        coming.unlink(missing_ok=True)
+    return True
 
 
 def _states(folder: PartFolder, attempt: str = "") -> list[Path]:
