@@ -26,7 +26,8 @@ class Ours:
     """Eventide's own trainer, one epoch of steps at a time."""
 
     def __init__(self, config: Config, folder: Path) -> None:
-        from eventide.data.loader import training_batches
+        from eventide.data.loader import training_steps
+        from eventide.data.steps import ALONE, step_pieces
         from eventide.engine.fit import FitOptions
         from eventide.engine.memory import keep_freed_memory
         from eventide.engine.progress import Reporter
@@ -40,13 +41,14 @@ class Ours:
         self.trainer.state.detector.train()
         self.trainer.state.criterion.train()
         self.trainer.watch.start()
-        self.batches = training_batches(self.trainer.data, self.trainer.batch_plan, num_workers=0)
+        plan = self.trainer.batch_plan
+        self.steps = zip(step_pieces(plan, ALONE), training_steps(self.trainer.data, plan, num_workers=0), strict=False)
 
     def epoch(self) -> int:
         """All steps of one epoch; how many."""
         steps = self.trainer.plan.steps_per_epoch
         for _ in range(steps):
-            self.trainer._step(self.batches)
+            self.trainer._step(self.steps)
         return steps
 
 

@@ -251,11 +251,17 @@ class TrainConfig(Section):
         "Default: 0.7 with TBTFormer, else 0.",
     )
     compile: bool = Field(False, description="Train through torch.compile, one graph per padded length; needs g++.")
-    auto_microbatch: bool = later(False, "When memory runs out, halve the batch, double accum_steps and go on.")
+    auto_microbatch: bool = Field(
+        False,
+        description="When memory runs out in a step, halve its micro-batches, do twice as many and go on: the "
+        "gradients, and so the result, stay those of the whole batches.",
+    )
     strategy: Literal["auto", "ddp", "fsdp"] = later(
         "auto", "How several processes share the model: whole copies (ddp) or in parts (fsdp)."
     )
-    async_checkpoints: bool = later(False, "Write checkpoints while training goes on.")
+    async_checkpoints: bool = Field(
+        True, description="Write checkpoints beside the training, from a copy in memory; false: training waits."
+    )
 
 
 class OptimConfig(Section):
@@ -274,8 +280,9 @@ class OptimConfig(Section):
     )
     schedule_gamma: float = Field(0.1, gt=0, description="multistep only: factor of each drop.")
     early_stop_epochs: int | None = later(None, "Stop after this many epochs, warm-up included; null: run all.", ge=1)
-    scale_learning_rate: bool | None = later(
-        None, "Multiply the learning rate by processes x accum_steps; null: as the entry point does."
+    scale_learning_rate: bool | None = Field(
+        None,
+        description="Multiply the learning rate by processes x accum_steps; null: train_ddp.py does so, train.py not.",
     )
 
 

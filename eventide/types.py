@@ -27,6 +27,14 @@ class UsageError(EventideError):
     """Wrong use: a bad option, path or configuration. The command line exits with code 2."""
 
 
+class AlreadySaidError(EventideError):
+    """A problem that another process reports: the command line exits as that one does and prints nothing."""
+
+    def __init__(self, message: str, is_usage: bool = False) -> None:
+        super().__init__(message)
+        self.is_usage = is_usage
+
+
 @dataclass(frozen=True)
 class Timeline:
     """How the positions of one feature grid map to seconds.
@@ -90,6 +98,19 @@ class Batch:
             self.segments.to(device, non_blocking=True),
             self.label_ids.to(device, non_blocking=True),
             self.timelines,
+        )
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """The sequences from `start` to before `stop`, as long as they are here."""
+        kept = slice(start, stop)
+        return Batch(
+            self.ids[kept],
+            self.features[kept],
+            self.mask[kept],
+            self.lengths[kept],
+            self.segments[kept],
+            self.label_ids[kept],
+            self.timelines[kept],
         )
 
 

@@ -10,7 +10,7 @@ from inspect import Parameter
 
 import cyclopts
 
-from eventide.types import EventideError, UsageError
+from eventide.types import AlreadySaidError, EventideError, UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -75,6 +75,8 @@ def run(application: cyclopts.App, arguments: Sequence[str] | None = None) -> in
         _use_own_help(application, words)
         result = application(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
+    except AlreadySaidError as error:
+        return EXIT_USAGE if error.is_usage else EXIT_FAILED
     except UsageError as error:
         return _fail(str(error), EXIT_USAGE)
     except EventideError as error:

@@ -37,7 +37,7 @@ class BatchPlan:
 
     `sample_lengths(epoch)` gives the vectors of each sample in that epoch, (count,) int64, and `longest_sample()` the
     most that any epoch may have; both read no features. `num_lengths` is how many padded lengths there may be, None
-    for any number.
+    for any number; `batches_per_step` how many batches make an optimiser step, on however many processes.
     """
 
     count: int
@@ -49,9 +49,12 @@ class BatchPlan:
     max_seq_len: int
     sample_lengths: Callable[[int], np.ndarray]
     longest_sample: Callable[[], int]
+    batches_per_step: int = 1
 
     @classmethod
-    def of(cls, dataset: EventDataset, loader: LoaderConfig, num_lengths: int | None = None) -> BatchPlan:
+    def of(
+        cls, dataset: EventDataset, loader: LoaderConfig, num_lengths: int | None = None, batches_per_step: int = 1
+    ) -> BatchPlan:
         """The plan for a training data set; `num_lengths` where the configuration leaves it open."""
         return cls(
             len(dataset),
@@ -63,12 +66,18 @@ class BatchPlan:
             dataset.max_seq_len,
             lambda epoch: np.array([dataset.sample_length(index, epoch) for index in range(len(dataset))]),
             dataset.longest_sample,
+            batches_per_step,
         )
 
     @property
     def batches_per_epoch(self) -> int:
         """Batches of one epoch. `EventideError` when there is none."""
-        return steps_per_epoch(self.count, self.batch_size, self.drop_last)
+        return count_batches(self.count, self.batch_size, self.drop_last)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one epoch: one has fewer batches where `batches_per_step` does not divide them."""
+        return -(-self.batches_per_epoch // self.batches_per_step)
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """The sample indices of each batch of an epoch, in order.
@@ -76,13 +85,33 @@ class BatchPlan:
         Every sample comes once; with `drop_last` a random few are left out where the batch size does not divide their
         number, else one batch is smaller.
         """
+        return [batch for step in self.steps(epoch) for batch in step]
+
+    def steps(self, epoch: int) -> list[list[np.ndarray]]:
+        """The batches of each optimiser step of an epoch. With `bucketed`, those of one step are of similar length,
+        so that processes that share it take equally long.
+        """
+        if epoch not in self._steps:
+            for old in list(self._steps)[:-1]:  # two epochs: the loader is ahead of the step
+                del self._steps[old]
+            self._steps[epoch] = self._make_steps(epoch)
+        return self._steps[epoch]
+
+    @cached_property
+    def _steps(self) -> dict[int, list[list[np.ndarray]]]:
+        return {}
+
+    def _make_steps(self, epoch: int) -> list[list[np.ndarray]]:
         rng = generator_for(self.seed, ORDER_STREAM, epoch)
         order = rng.permutation(self.count)
         if self.drop_last:
             order = order[: self.batches_per_epoch * self.batch_size]
-        if self.batching != "bucketed":
-            return _cut(order, self.batch_size)
-        return similar_batches(order, self.sample_lengths(epoch), self.batch_size, rng)
+        size = self.batch_size * self.batches_per_step
+        if self.batching == "bucketed":
+            steps = similar_batches(order, self.sample_lengths(epoch), size, rng)
+        else:
+            steps = _cut(order, size)
+        return [_cut(step, self.batch_size) for step in steps]
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
@@ -114,7 +143,7 @@ class BatchPlan:
         return 1.0 - sum(int(sizes[batch].sum()) for batch in batches) / padded
 
 
-def steps_per_epoch(dataset_len: int, batch_size: int, drop_last: bool) -> int:
+def count_batches(dataset_len: int, batch_size: int, drop_last: bool) -> int:
     """Batches of one epoch. `EventideError` when there is none."""
     steps = dataset_len // batch_size if drop_last else -(-dataset_len // batch_size)
     if steps == 0:

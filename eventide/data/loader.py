@@ -1,7 +1,7 @@
 """Batches: an endless training stream that can start anywhere, and one pass over a data set for evaluation.
 
-Batch k of training is a pure function of (seed, k): neither the number of loader processes nor where a run was resumed
-changes it. No global random state is read or moved.
+The batches of training step k are a pure function of (seed, k): neither the number of loader processes nor where a run
+was resumed changes them. No global random state is read or moved.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from eventide.data.batching import BatchPlan, padded_length
 from eventide.data.dataset import EventDataset
+from eventide.data.steps import ALONE, Piece, Share, step_pieces
 from eventide.types import Batch, EventideError, Sample
 
 # Batches that each loader process prepares ahead.
@@ -54,31 +55,35 @@ def collate(samples: Sequence[Sample], padded: Sequence[int] = ()) -> Batch:
     return Batch(ids, vectors.transpose(1, 2), mask, lengths, segments, label_ids, timelines)
 
 
-def training_batches(
-    dataset: EventDataset, plan: BatchPlan, *, num_workers: int, first_step: int = 0
-) -> Iterator[Batch]:
-    """Batches of step `first_step`, `first_step` + 1, ... without end; earlier ones are not loaded.
+def training_steps(
+    dataset: EventDataset, plan: BatchPlan, *, num_workers: int, first_step: int = 0, share: Share = ALONE
+) -> Iterator[list[Batch]]:
+    """The batches of optimiser step `first_step`, `first_step` + 1, ... without end, those of one process's `share`;
+    earlier ones are not loaded.
 
     Each epoch visits every recording once, in an order of its own. Close the iterator (or let go of it) to stop the
-    loader processes. A problem with a sample is raised as `EventideError` when its batch is due.
+    loader processes. A problem with a sample is raised as `EventideError` when its step is due.
     """
-    return _batches(dataset, _training_places(plan, first_step), num_workers, plan.lengths)
+    steps = step_pieces(plan, share, first_step)
+    return _loaded(dataset, map(_places, steps), num_workers, plan.lengths)
 
 
-def evaluation_batches(dataset: EventDataset, batch_size: int, num_workers: int) -> Iterator[Batch]:
-    """Every recording once, in batches of similar length, longest first, so that too little memory shows at once."""
+def _places(step: tuple[int, list[Piece]]) -> list[list[Place]]:
+    epoch, pieces = step
+    return [[Place(epoch, int(index)) for index in piece.samples] for piece in pieces]
+
+
+def evaluation_batches(
+    dataset: EventDataset, batch_size: int, num_workers: int, share: Share = ALONE
+) -> Iterator[Batch]:
+    """Every recording once, in batches of similar length, longest first, so that too little memory shows at once; of
+    several processes each takes every so many-th batch.
+    """
     order = sorted(range(len(dataset)), key=lambda index: (-dataset.length(index), index))
     groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return _batches(dataset, iter([[Place(0, index) for index in group] for group in groups]), num_workers)
-
-
-def _training_places(plan: BatchPlan, first_step: int) -> Iterator[list[Place]]:
-    """The places of the samples of each training batch."""
-    epoch, step = divmod(first_step, plan.batches_per_epoch)
-    while True:
-        for batch in plan.batches(epoch)[step:]:
-            yield [Place(epoch, int(index)) for index in batch]
-        epoch, step = epoch + 1, 0
+    mine = groups[share.rank :: share.size]
+    for batches in _loaded(dataset, iter([[[Place(0, index) for index in group]] for group in mine]), num_workers):
+        yield from batches
 
 
 class _Failure(NamedTuple):
@@ -87,18 +92,18 @@ class _Failure(NamedTuple):
     message: str
 
 
-class _BatchLoader:
-    """Loads one batch per list of places, as PyTorch's DataLoader asks for it."""
+class _StepLoader:
+    """Loads some batches per list of lists of places, as PyTorch's DataLoader asks for them."""
 
     def __init__(self, dataset: EventDataset, padded: Sequence[int]) -> None:
         self.dataset, self.padded = dataset, padded
 
-    def __getitem__(self, place: Place) -> Sample:
-        return self.dataset.sample(place.sample, place.epoch)
+    def __getitem__(self, group: list[Place]) -> Batch:
+        return collate([self.dataset.sample(place.sample, place.epoch) for place in group], self.padded)
 
-    def __getitems__(self, places: list[Place]) -> Batch | _Failure:
+    def __getitems__(self, groups: list[list[Place]]) -> list[Batch] | _Failure:
         try:
-            return collate([self[place] for place in places], self.padded)
+            return [self[group] for group in groups]
         except EventideError as error:
             return _Failure(str(error))
 
@@ -110,10 +115,12 @@ def _unchanged(batch: Any) -> Any:
 def _stay_quiet(worker: int) -> None:
     """Let a loader process leave the end of a run to the main one.
 
-    Ctrl-C reaches every process of the terminal: the main one alone answers it and stops the others. A batch that is
+    Ctrl-C reaches every process of the terminal, SIGTERM under torchrun every process of the group: the main one alone
+    answers and stops the others. A batch that is
     under way then loses its connection, which Python would print as a traceback.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     sys.excepthook = _unless_lost_connection
 
 
@@ -136,13 +143,13 @@ def _same_child_handler() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
-def _batches(
-    dataset: EventDataset, places: Iterator[list[Place]], num_workers: int, padded: Sequence[int] = ()
-) -> Iterator[Batch]:
-    loader = _BatchLoader(dataset, padded)
+def _loaded(
+    dataset: EventDataset, places: Iterator[list[list[Place]]], num_workers: int, padded: Sequence[int] = ()
+) -> Iterator[list[Batch]]:
+    loader = _StepLoader(dataset, padded)
     if num_workers == 0:
-        for group in places:
-            yield _checked(loader.__getitems__(group))
+        for groups in places:
+            yield _checked(loader.__getitems__(groups))
         return
     processes: DataLoader[Any] = DataLoader(
         loader,  # type: ignore[arg-type]
@@ -157,8 +164,8 @@ def _batches(
     with _same_child_handler():
         stream = iter(processes)
     try:
-        for batch in stream:
-            yield _checked(batch)
+        for batches in stream:
+            yield _checked(batches)
     except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
         # PyTorch names its dead process; one that died while it handed over a batch shows as a lost connection.
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
@@ -170,7 +177,7 @@ def _batches(
         stream._shutdown_workers()  # type: ignore[attr-defined]  # what letting go of it does, but now
 
 
-def _checked(batch: Batch | _Failure) -> Batch:
-    if isinstance(batch, _Failure):
-        raise EventideError(batch.message)
-    return batch
+def _checked(batches: list[Batch] | _Failure) -> list[Batch]:
+    if isinstance(batches, _Failure):
+        raise EventideError(batches.message)
+    return batches

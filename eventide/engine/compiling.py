@@ -41,7 +41,8 @@ class CompiledDetector:
         self.detector, self.batch_size = detector, batch_size
         self.seen: set[int] = set()
         self._backend = CountingBackend(BACKEND)
-        allow_graphs(lengths + SPARE_GRAPHS)
+        self._lengths, self._allowed = lengths, lengths + SPARE_GRAPHS
+        allow_graphs(self._allowed)
         module.compile(backend=self._backend, dynamic=False)
 
     def __call__(self, features: Tensor, mask: Tensor | None) -> PyramidOutput:
@@ -52,6 +53,12 @@ class CompiledDetector:
             mask = torch.ones(count, length, dtype=torch.bool, device=features.device)
         output = self.detector(fill_up(features, self.batch_size), fill_up(mask, self.batch_size))
         return output if count == self.batch_size else first_sequences(output, count)
+
+    def shrink(self, batch_size: int) -> None:
+        """From now on batches have this many sequences; every length gets another graph."""
+        self.batch_size = batch_size
+        self._allowed += self._lengths
+        allow_graphs(self._allowed)
 
     @property
     def graphs(self) -> int:

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 from lightning_fabric.plugins.precision import MixedPrecision, Precision
+from lightning_fabric.strategies import DDPStrategy
+from torch import nn
 
+from eventide.engine.processes import Launch
 from eventide.types import UsageError
 
 PrecisionName = Literal["32-true", "bf16-mixed", "16-mixed"]
 DEVICE_NAMES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-LAUNCHER_VARIABLES = ("TORCHELASTIC_RUN_ID", "LOCAL_RANK", "RANK")  # what torchrun sets
 
 
-def refuse_launchers(environment: Mapping[str, str] | None = None) -> None:
-    """Raise UsageError where a launcher has started this as one of several processes."""
-    environment = os.environ if environment is None else environment
-    found = [name for name in LAUNCHER_VARIABLES if name in environment]
-    if found or int(environment.get("WORLD_SIZE") or 1) > 1:
-        raise UsageError(
-            "training in several processes is not available yet: start one with `python train.py`, without torchrun "
-            f"({', '.join(found) or 'WORLD_SIZE'} is set)"
-        )
+def own_device(name: str, launch: Launch) -> torch.device:
+    """The device that this process computes on: of several on a machine, each has a CUDA device of its own.
+
+    Raises:
+        UsageError: it is not there, or `name` names one device for several processes.
+    """
+    device = pick_device(name)
+    if launch.local_size == 1 or device.type != "cuda":
+        return device
+    if name.startswith("cuda:"):
+        raise UsageError(f"device {name} is one, and there are {launch.local_size} processes here: set device: cuda")
+    return torch.device("cuda", launch.local_rank)
 
 
 def pick_device(name: str) -> torch.device:
@@ -85,17 +89,69 @@ def cpu_has_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def make_fabric(device: torch.device, precision: PrecisionName) -> tuple[Fabric, torch.amp.GradScaler | None]:
-    """One process on one device, and the loss scaler where the precision needs one.
+def make_fabric(
+    device: torch.device, precision: PrecisionName, launch: Launch | None = None
+) -> tuple[Fabric, torch.amp.GradScaler | None]:
+    """This process on its device, and the loss scaler where the precision needs one.
 
-    Devices, nodes and environment are told: left to itself, Fabric follows what a cluster's variables suggest.
+    Devices, nodes and environment are told: left to itself, Fabric follows what a cluster's variables suggest, and on
+    CPUs starts runs of its own.
     """
+    launch = launch or Launch()
     scaler = torch.amp.GradScaler(device.type) if precision == "16-mixed" else None
     plugin = Precision() if precision == "32-true" else MixedPrecision(precision, device.type, scaler)
+    several = launch.size > 1
+    all_devices = launch.local_size if device.type == "cpu" else list(range(launch.local_size))
     fabric = Fabric(
         accelerator=device.type,
-        devices=1 if device.type == "cpu" else [device.index or 0],
-        num_nodes=1,
-        plugins=[plugin, LightningEnvironment()],
+        devices=all_devices if several else 1 if device.type == "cpu" else [device.index or 0],
+        num_nodes=launch.machines,
+        strategy=Unwrapped() if several else "auto",
+        plugins=[plugin, Launched(launch) if several else LightningEnvironment()],
     )
+    fabric.launch()
     return fabric, scaler
+
+
+class Unwrapped(DDPStrategy):
+    """Fabric's strategy for several processes, without its wrapper around the module: gradients are added up once per
+    step by `eventide.engine.reduction`, however many passes a process does.
+    """
+
+    def setup_module(self, module: nn.Module) -> nn.Module:  # type: ignore[override]
+        return module
+
+
+class Launched(ClusterEnvironment):
+    """What Fabric asks about processes that have been started and connected already."""
+
+    def __init__(self, launch: Launch) -> None:
+        super().__init__()
+        self.launch = launch
+
+    creates_processes_externally = True
+    main_address, main_port = "", 0  # they are connected
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return self.launch.size
+
+    def set_world_size(self, size: int) -> None:
+        if size != self.launch.size:
+            raise UsageError(f"Fabric counts {size} processes where {self.launch.size} were started")
+
+    def global_rank(self) -> int:
+        return self.launch.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        if rank != self.launch.rank:
+            raise UsageError(f"process {self.launch.rank} is number {rank} for Fabric: machines differ in processes")
+
+    def local_rank(self) -> int:
+        return self.launch.local_rank
+
+    def node_rank(self) -> int:
+        return self.launch.rank // self.launch.local_size

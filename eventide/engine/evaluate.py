@@ -10,6 +10,7 @@ import numpy as np
 from eventide.config import Config
 from eventide.data.dataset import EventDataset
 from eventide.data.loader import evaluation_batches
+from eventide.data.steps import ALONE, Share
 from eventide.engine.external_scores import ExternalScores
 from eventide.engine.inference import Inference
 from eventide.evaluation.events import GroundTruth, Predictions
@@ -19,19 +20,28 @@ from eventide.types import Detections, EventKind
 
 
 def detect_dataset(
-    inference: Inference, dataset: EventDataset, num_workers: int, on_progress: Callable[[int, int], object]
+    inference: Inference,
+    dataset: EventDataset,
+    num_workers: int,
+    on_progress: Callable[[int, int], object],
+    share: Share = ALONE,
 ) -> dict[str, Detections]:
-    """Detections of every recording, in the order of the data set.
+    """Detections of every recording, in the order of the data set; of one process's `share` where there are several.
 
     `on_progress(done, total)` is called after every batch; what it raises ends the pass.
     """
     found: dict[str, Detections] = {}
     scores = ExternalScores.of(inference.settings, inference.operating_point)
-    for batch in evaluation_batches(dataset, inference.settings.batch_size, num_workers):
+    for batch in evaluation_batches(dataset, inference.settings.batch_size, num_workers, share):
         for recording_id, detections in zip(batch.ids, inference.detect(batch), strict=True):
             found[recording_id] = scores.fuse(recording_id, detections) if scores else detections
-        on_progress(len(found), len(dataset))
-    return {recording.id: found[recording.id] for recording in dataset.recordings}
+        on_progress(min(len(dataset), len(found) * share.size), len(dataset))
+    return in_order(dataset, found)
+
+
+def in_order(dataset: EventDataset, found: Mapping[str, Detections]) -> dict[str, Detections]:
+    """Those that were found, in the order of the data set."""
+    return {recording.id: found[recording.id] for recording in dataset.recordings if recording.id in found}
 
 
 def score(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,28 +12,35 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from eventide.config import Config
 from eventide.data.batching import BatchPlan
 from eventide.data.dataset import EventDataset
-from eventide.data.loader import training_batches
+from eventide.data.loader import training_steps
+from eventide.data.steps import Piece, Share, step_pieces
 from eventide.engine import guard
-from eventide.engine.checkpoint import checkpoint_path, save_checkpoint
+from eventide.engine.checkpoint import checkpoint_path
+from eventide.engine.checkpoint_writer import CheckpointWriter
 from eventide.engine.compiling import CompiledDetector, compile_failure
-from eventide.engine.evaluate import detect_dataset, named_values, score, table
-from eventide.engine.inference import Inference, as_float32
+from eventide.engine.evaluate import detect_dataset, in_order, named_values, score, table
+from eventide.engine.gradients import StepGradients, StepLosses
+from eventide.engine.inference import Inference
 from eventide.engine.interrupt import Interruption
-from eventide.engine.logs import MetricsFile, TensorBoard
+from eventide.engine.logs import MetricsFile, NoLog, TensorBoard
 from eventide.engine.meters import Stopwatch, duration_text
 from eventide.engine.model_file import StoredModel, save_model
 from eventide.engine.optim import gradient_norm, scale_gradients, set_learning_rate
 from eventide.engine.progress import Reporter
 from eventide.engine.run_folder import RunFolder
 from eventide.engine.schedule import Plan, learning_rate, teacher_share
-from eventide.engine.state import TrainingState
+from eventide.engine.state import Counters, TrainingState
+from eventide.engine.world import World, is_lost_connection
 from eventide.models.registry import DecodesOutputs
-from eventide.types import Batch, EventideError, PyramidOutput
+from eventide.types import Batch, Detections, EventideError
+
+
+class _StopError(Exception):
+    """Ends an evaluation early."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class FitOptions:
     checkpoint_epochs: int = 1  # epochs between checkpoints; 0: at the end only
     checkpoint_steps: int = 0  # optimiser steps between checkpoints; 0: off
     print_freq: int = 10  # optimiser steps between lines
+    scale_rate: bool = False  # multiply the learning rate by the batches per step, where the configuration is silent
 
 
 @dataclass
@@ -57,7 +65,9 @@ class Trainer:
     plan: Plan
     folder: RunFolder
     fabric: Fabric
-    detector: Callable[[Tensor, Tensor | None], PyramidOutput]  # the one in training, in Fabric's wrapping
+    world: World
+    share: Share
+    gradients: StepGradients
     state: TrainingState
     decoder: DecodesOutputs
     data: EventDataset
@@ -66,49 +76,60 @@ class Trainer:
     labels: list[str]
     fps: float | None
     reporter: Reporter
-    metrics: MetricsFile
-    curves: TensorBoard
+    metrics: MetricsFile | NoLog
+    curves: TensorBoard | NoLog
 
     def __post_init__(self) -> None:
         self.watch = Stopwatch()
-        self.last_checkpoint: Path | None = None
-        self._saved_at = time.monotonic()
-        self._work = ("training", 0, 0)  # what is being computed: sequences, longest; for messages
+        train = self.config.train_cfg
+        self.writer = CheckpointWriter(train.keep_checkpoints, train.async_checkpoints, self.reporter.line)
+        self._saved_at, self._saved_step = time.monotonic(), -1
         self._speed = ""  # losses and rate at the last report, for the bar
         self._interruption = Interruption()
+        self._asked = (
+            0.0,
+            0.0,
+        )  # processes asked to stop, those of them by SIGTERM, as all know since the last step
 
     def run(self) -> None:
         """Train to the end, evaluate, keep the best and the last model.
 
         Raises:
-            EventideError: too many steps were not finite, or memory ran out.
+            EventideError: too many steps were not finite, memory ran out, or another process is gone.
             KeyboardInterrupt: somebody asked to stop; a checkpoint was written.
+            SystemExit: with code 0, a scheduler asked to stop (SIGTERM); a checkpoint was written.
         """
-        counters = self.state.counters
         try:
-            with self._interruption:
+            with self._interruption, closing(self.writer):
                 self._evaluate_if_due()
-                first = self.plan.first_batch(counters.step)
-                workers = self.config.loader.num_workers
-                batches = training_batches(self.data, self.batch_plan, num_workers=workers, first_step=first)
-                with closing(batches):  # type: ignore[type-var]  # a generator
-                    self._loop(batches)
+                first, workers = self.state.counters.step, self.config.loader.num_workers
+                steps = training_steps(
+                    self.data, self.batch_plan, num_workers=workers, first_step=first, share=self.share
+                )
+                with closing(steps):  # type: ignore[type-var]  # a generator
+                    self._loop(zip(step_pieces(self.batch_plan, self.share, first), steps, strict=False))
                 self._finish()
         except (RuntimeError, MemoryError) as error:
-            if guard.is_out_of_memory(error):
-                raise guard.out_of_memory(*self._work, self.last_checkpoint) from None
-            if failure := compile_failure(error):
-                self._stop_if_compiler_was_stopped()
-                raise failure from None
-            raise
+            raise self._explained(error) from None
 
-    def _loop(self, batches: Iterator[Batch]) -> None:
+    def _explained(self, error: BaseException) -> BaseException:
+        """What to say instead of `error`; itself where it is not known."""
+        if guard.is_out_of_memory(error):
+            return guard.out_of_memory(*self.gradients.work, self.writer.last)
+        if is_lost_connection(error):
+            return guard.lost_connection(self.writer.last)
+        if failure := compile_failure(error):
+            self._stop_if_compiler_was_stopped()
+            return failure
+        return error
+
+    def _loop(self, steps: Iterator[tuple[tuple[int, list[Piece]], list[Batch]]]) -> None:
         counters, plan = self.state.counters, self.plan
         self.state.detector.train()
         self.state.criterion.train()
         self.watch.start()
         while counters.step < plan.total_steps:
-            norm = self._step(batches)
+            norm = self._step(steps)
             self.watch.step()
             if counters.step % self.options.print_freq == 0 or counters.step == plan.total_steps:
                 self._report(norm)
@@ -119,73 +140,58 @@ class Trainer:
             if counters.step % plan.steps_per_epoch == 0:
                 self._evaluate_if_due()
 
-    def _step(self, batches: Iterator[Batch]) -> float:
-        """One optimiser step: its micro-batches, the guard, the update. Returns the gradient norm before clipping."""
+    def _step(self, steps: Iterator[tuple[tuple[int, list[Piece]], list[Batch]]]) -> float:
+        """One optimiser step: gradients, the guard, the update. Returns the gradient norm before clipping."""
         state, counters, config = self.state, self.state.counters, self.config
-        size, first = self.plan.group_size(counters.step), self.plan.first_batch(counters.step)
+        (_, pieces), batches = self._next(steps)
         rate = learning_rate(counters.step, self.plan, config.opt)
-        parts: list[Tensor] = []
-        ids: list[str] = []
-        for number in range(first, first + size):
-            batch = self._next(batches, nothing_done=number == first)
-            self._work = ("training", len(batch.ids), batch.features.shape[-1])
-            ids += batch.ids
-            names, values = self._forward_backward(batch.to(self.fabric.device), number, size)
-            parts.append(values)
+        share = teacher_share(counters.step, self.plan, config.train_cfg.teacher_share or 0.0)
+        work = list(zip(pieces, batches, strict=True))
+        losses = self.gradients.compute(self.plan.first_batch(counters.step), work, share, self._flags())
         if state.scaler is not None:
             state.scaler.unscale_(state.optimizer)
-        total = torch.stack(parts).sum(0)
-        norm, finite = self._read_norm(total)
-        if finite:
+        norm, factor = self._read(losses)
+        if finite := math.isfinite(norm):
             limit = config.train_cfg.clip_grad_l2norm
             if 0 < limit < norm:
-                scale_gradients(state.optimizer, limit / (norm + 1e-6))
+                factor *= limit / (norm + 1e-6)
+            if factor != 1.0:
+                scale_gradients(state.optimizer, factor)
             set_learning_rate(state.optimizer, rate)
             state.optimizer.step()
             state.average.update()
-            state.losses.add(names, total)
+            state.losses.add(losses.names, losses.values)
         if state.scaler is not None:
             state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
         counters.step += 1
-        self._count(finite, ids)
+        self._count(finite, [name for batch in batches for name in batch.ids])
         return norm
 
-    def _next(self, batches: Iterator[Batch], nothing_done: bool) -> Batch:
-        """The next micro-batch; `nothing_done` says that it is the first of its step."""
+    def _next(
+        self, steps: Iterator[tuple[tuple[int, list[Piece]], list[Batch]]]
+    ) -> tuple[tuple[int, list[Piece]], list[Batch]]:
+        """The batches of the next step."""
         try:
             with self.watch.waiting():
-                return next(batches)
+                return next(steps)
         except EventideError:
-            # SIGTERM to the whole process group ends loader processes before this one has finished its step
-            if nothing_done:
-                self._stop_if_asked()
+            # a signal to the whole process group may end loader processes before this one has looked at it
+            self._stop_if_asked()
             raise
 
-    def _forward_backward(self, batch: Batch, number: int, size: int) -> tuple[list[str], Tensor]:
-        """Loss parts of micro-batch `number` of the run, divided by the `size` of its group; gradients are added up."""
-        # Dropout and drop path depend on the number alone, so a resumed run needs no random state.
-        torch.manual_seed((self.config.seed * 1_000_003 + number) % 2**63)
-        mask = batch.mask if min(batch.lengths) < batch.features.shape[-1] else None
-        teacher = self._teacher(batch.features, mask)
-        output = as_float32(self.detector(batch.features, mask))
-        losses = self.state.criterion(output, batch.segments, batch.label_ids, *teacher)
-        self.fabric.backward(losses["final_loss"] / size)
-        return list(losses), torch.stack([part.detach().float() for part in losses.values()]) / size
+    def _flags(self) -> tuple[float, float]:
+        """Whether this process was asked to stop, and by SIGTERM."""
+        return float(self._interruption.requested), float(self._interruption.is_termination)
 
-    def _teacher(self, features: Tensor, mask: Tensor | None) -> tuple[PyramidOutput, float] | tuple[()]:
-        """The averaged model's output and its share in the targets of this step, where it has one."""
-        share = teacher_share(self.state.counters.step, self.plan, self.config.train_cfg.teacher_share or 0.0)
-        if share == 0:
-            return ()
-        with torch.no_grad(), self.fabric.autocast():
-            return as_float32(self.state.average.module(features, mask)), share
-
-    def _read_norm(self, losses: Tensor) -> tuple[float, bool]:
-        """The gradient norm, and whether it and the losses are finite: the one wait for the device in a step."""
-        norm = gradient_norm(self.state.optimizer)
-        value = float(norm + 0.0 * losses.sum())  # NaN where a loss is not finite
-        return value, math.isfinite(value)
+    def _read(self, losses: StepLosses) -> tuple[float, float]:
+        """The gradient norm, NaN where a loss is not finite, and the factor of the gradients: the one wait for the
+        device in a step.
+        """
+        norm = gradient_norm(self.state.optimizer).to(losses.factor.device) * losses.factor + 0.0 * losses.values.sum()
+        value, factor, *asked = torch.cat((torch.stack((norm, losses.factor)), losses.flags)).tolist()
+        self._asked = asked[0], asked[1]
+        return value, factor
 
     def _count(self, finite: bool, ids: list[str]) -> None:
         """Count good and skipped steps; stop after too many skipped ones in a row."""
@@ -195,12 +201,16 @@ class Trainer:
             return
         counters.bad_in_a_row += 1
         counters.bad_total += 1
+        ids = [name for part in self.world.everyone(ids) for name in part]
         if counters.bad_in_a_row >= self.config.train_cfg.max_bad_steps:
-            raise guard.not_finite(counters.bad_in_a_row, ids, self.last_checkpoint)
+            self.world.together(lambda: self._stop_since_not_finite(ids))
         self.reporter.line(
             f"warning: step {counters.step}: loss or gradient is not finite, step skipped "
             f"({counters.bad_in_a_row} in a row); recordings: {', '.join(ids)}"
         )
+
+    def _stop_since_not_finite(self, ids: list[str]) -> None:
+        raise guard.not_finite(self.state.counters.bad_in_a_row, ids, self.writer.last)
 
     def _report(self, norm: float) -> None:
         """Print and log the steps since the last report."""
@@ -247,36 +257,41 @@ class Trainer:
             return True
         return options.checkpoint_steps > 0 and step % options.checkpoint_steps == 0
 
-    def _save(self) -> Path:
-        """Write a checkpoint of the present state."""
-        path = checkpoint_path(self.folder.checkpoints, self.state.counters.step)
+    def _save(self) -> None:
+        """Write a checkpoint of the present state; the first process does, for all."""
         with self.watch.paused():
-            content = {
-                "config": self.config.model_dump(mode="json"),
-                "labels": self.labels,
-                "fps": self.fps,
-                "amp": self.options.amp,
-                "plan": asdict(self.plan),
-                **self.state.state_dict(),
-            }
-            save_checkpoint(path, content, self.config.train_cfg.keep_checkpoints)
-        self.last_checkpoint, self._saved_at = path, time.monotonic()
-        return path
+            content = self.state.state_dict()
+            if self.world.is_first:
+                content = {
+                    "config": self.config.model_dump(mode="json"),
+                    "labels": self.labels,
+                    "fps": self.fps,
+                    "amp": self.options.amp,
+                    "plan": asdict(self.plan),
+                    **content,
+                }
+                self.writer.write(checkpoint_path(self.folder.checkpoints, self.state.counters.step), content)
+        self._saved_at, self._saved_step = time.monotonic(), self.state.counters.step
 
     def _stop_if_asked(self) -> None:
-        if self._interruption.requested:
-            self.reporter.close_bar()
-            path = checkpoint_path(self.folder.checkpoints, self.state.counters.step)
-            if path != self.last_checkpoint:
-                self._save()
-            self.reporter.line(f"interrupted: checkpoint saved as {path}; go on with --resume auto")
-            raise KeyboardInterrupt
+        """Save and stop, where that was asked for; of several processes all know of it, and all stop."""
+        asked, terminated = self._flags() if self.world.size == 1 else self._asked
+        if not asked:
+            return
+        self.reporter.close_bar()
+        if self._saved_step != self.state.counters.step:
+            self._save()
+        self.world.by_first(self.writer.finish)
+        self.reporter.line(f"interrupted: checkpoint saved as {self.writer.last}; go on with --resume auto")
+        if terminated:
+            raise SystemExit(0)
+        raise KeyboardInterrupt
 
     def _stop_if_compiler_was_stopped(self) -> None:
         """Ctrl-C ends a C++ compiler at work too: its failure says nothing, and the step it was in cannot be saved."""
         if self._interruption.requested:
             self.reporter.close_bar()
-            last = self.last_checkpoint
+            last = self.writer.last
             way = f"go on from {last} with --resume auto" if last else "there is no checkpoint yet"
             self.reporter.line(f"interrupted while compiling: {way}")
             raise KeyboardInterrupt
@@ -293,19 +308,44 @@ class Trainer:
                 self._evaluate(self.validation, epoch)
 
     def _evaluate(self, validation: EventDataset, epoch: int) -> None:
-        """Score the averaged weights and keep them if they are the best so far."""
-        counters = self.state.counters
+        """Score the averaged weights and keep them if they are the best so far; each process does a share."""
+        begin = time.perf_counter()
+        found = self._detect(validation)
+        self._agree_to_stop(found is None)
+        parts = self.world.collect(found)
+        self.world.by_first(lambda: self._judge(validation, epoch, parts or [], begin))
+        self.state.counters = Counters(**self.world.from_first(asdict(self.state.counters)))
+
+    def _detect(self, validation: EventDataset) -> dict[str, Detections] | None:
+        """Detections of this process's share of the recordings; None where it was asked to stop meanwhile."""
 
         def on_progress(done: int, total: int) -> None:
             self.reporter.bar("evaluating", done, total)
-            self._stop_if_asked()
+            if self._interruption.requested:
+                raise _StopError
 
         longest = max(validation.length(index) for index in range(len(validation)))
-        self._work = ("evaluation", self.config.test_cfg.batch_size, longest)
-        begin = time.perf_counter()
+        self.gradients.work = ("evaluation", self.config.test_cfg.batch_size, longest)
         module = self.state.average.module
         inference = Inference(module, self.decoder, self.config, self.labels, self.fabric.autocast)
-        detections = detect_dataset(inference, validation, self.config.loader.num_workers, on_progress)
+        try:
+            return detect_dataset(inference, validation, self.config.loader.num_workers, on_progress, self.share)
+        except _StopError:
+            return None
+
+    def _agree_to_stop(self, stops: bool) -> None:
+        """Stop all processes where one was asked to."""
+        if any(self.world.everyone(stops)):
+            flags = self.world.everyone(self._flags())
+            self._asked = sum(flag[0] for flag in flags), sum(flag[1] for flag in flags)
+            self._stop_if_asked()
+
+    def _judge(
+        self, validation: EventDataset, epoch: int, parts: list[dict[str, Detections] | None], begin: float
+    ) -> None:
+        """Score what all processes have found."""
+        counters = self.state.counters
+        detections = in_order(validation, {name: found for part in parts for name, found in (part or {}).items()})
         by_class = not validation.proposals or bool(self.config.test_cfg.ext_score_file)
         metrics = score(validation, detections, self.config, by_class=by_class)
         counters.evaluated_epoch = epoch
@@ -331,18 +371,22 @@ class Trainer:
         """Write what a finished run has, and say where it is."""
         self.reporter.close_bar()
         counters = self.state.counters
-        self._save_model(self.folder.last, None)
-        if self.validation is None:
-            self._save_model(self.folder.best, None)
-        self._save()
-        if isinstance(self.detector, CompiledDetector):
-            self.reporter.line(self.detector.summary())
+        self._save()  # once more: the last evaluation belongs to it
+        self.world.by_first(self._write_models)
+        if isinstance(self.gradients.detector, CompiledDetector):
+            self.reporter.line(self.gradients.detector.summary())
         if counters.bad_total:
             self.reporter.line(f"{counters.bad_total} step(s) were skipped because they were not finite")
         best = ""
         if counters.best_metric is not None:
             best = f", average mAP {100 * counters.best_metric:.2f} after epoch {counters.best_epoch}"
         self.reporter.line(f"done: {self.folder.best}{best}")
+
+    def _write_models(self) -> None:
+        self._save_model(self.folder.last, None)
+        if self.validation is None:
+            self._save_model(self.folder.best, None)
+        self.writer.finish()
 
     def close(self) -> None:
         """Close the log files."""

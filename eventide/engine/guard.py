@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,12 +21,27 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in ALLOCATOR_PHRASES)
 
 
+def free_memory(device: torch.device) -> None:
+    """Give back what a failed attempt has left: the memory of its error's frames and the allocator's reserve."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def out_of_memory(what: str, sequences: int, longest: int, checkpoint: Path | None) -> EventideError:
     """The message when memory runs out in `what`, with a batch of `sequences`, the longest of `longest` vectors."""
     return EventideError(
         f"out of memory in {what} with {sequences} sequence(s) of up to {longest} feature vectors. Enable Flash "
         "Attention, reduce batch size: set model.backbone.use_flash_attn: true (convTransformerv2), lower "
         f"{_remedy(what)}. {_kept(checkpoint)}"
+    )
+
+
+def lost_connection(checkpoint: Path | None) -> EventideError:
+    """The message when another process of the training is gone."""
+    return EventideError(
+        "the connection to another process of this training is lost: it has failed (it says why) or was killed. "
+        f"{_kept(checkpoint)} Go on with --resume auto"
     )
 
 

@@ -9,10 +9,13 @@ from typing import Any
 
 
 class Interruption:
-    """Within the context the two signals set `requested` instead of stopping the process."""
+    """Within the context the two signals set `requested` instead of stopping the process.
+
+    `is_termination` says that it was SIGTERM: a scheduler wants the machine back, nobody has changed their mind.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = self.is_termination = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -30,4 +33,4 @@ class Interruption:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested, self.is_termination = True, number == signal.SIGTERM

@@ -41,6 +41,16 @@ def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
+class NoLog:
+    """Stands for both where another process keeps them."""
+
+    def write(self, *values: Any) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 class TensorBoard:
     """Curves for TensorBoard; nothing is imported or written before the first number."""
 

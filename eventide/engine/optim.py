@@ -87,8 +87,13 @@ def scale_gradients(optimizer: Optimizer, factor: float) -> None:
     torch._foreach_mul_(_gradients(optimizer), factor)
 
 
+def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    """All parameters that the optimiser updates."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
 def _gradients(optimizer: Optimizer) -> list[Tensor]:
-    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return [p.grad for p in parameters_of(optimizer) if p.grad is not None]
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

@@ -42,7 +42,8 @@ def find_launch(environment: Mapping[str, str] | None = None) -> Launch:
         UsageError: the variables are incomplete or contradict one another.
     """
     environment = os.environ if environment is None else environment
-    if any(name in environment for name in ("RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID")):
+    alone = environment.get("WORLD_SIZE", "1") == "1"  # some clusters set it for every job
+    if not alone or any(name in environment for name in ("RANK", "TORCHELASTIC_RUN_ID")):
         names, launcher = TORCHRUN, "torchrun"
     elif (
         "SLURM_STEP_ID" in environment and environment.get("SLURM_STEP_ID") != "4294967290"

@@ -11,16 +11,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 
 class Reporter:
-    """Prints lines and, in a terminal, keeps a bar below them."""
+    """Prints lines and, in a terminal, keeps a bar below them; says nothing when `silent`."""
 
-    def __init__(self, log: Path | None = None, *, interactive: bool | None = None) -> None:
+    def __init__(self, log: Path | None = None, *, interactive: bool | None = None, silent: bool = False) -> None:
         self._log = log.open("a", encoding="utf-8", buffering=1) if log is not None else None
-        self.interactive = sys.stdout.isatty() if interactive is None else interactive
+        self.interactive = sys.stdout.isatty() and not silent if interactive is None else interactive
+        self.silent = silent
         self._progress: Progress | None = None
         self._task: Any = None
 
     def line(self, text: str) -> None:
         """Print one line, also to the log."""
+        if self.silent:
+            return
         if self._progress is not None:
             self._progress.console.print(text, markup=False, highlight=False)
         else:

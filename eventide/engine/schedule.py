@@ -13,22 +13,25 @@ COSINE_FLOOR = 1e-8  # where the cosine after a warm-up ends, as published; with
 
 @dataclass(frozen=True)
 class Plan:
-    """How micro-batches make optimiser steps, and steps make epochs. Groups of micro-batches end with their epoch."""
+    """How batches make optimiser steps, and steps make epochs; it stays the same for the whole run, however many
+    processes go on with it. The last step of an epoch may have fewer batches.
+    """
 
     batches_per_epoch: int
-    accum_steps: int
+    batches_per_step: int  # processes x accumulation, when the run began
     epochs: int  # warm-up included
     warmup_epochs: int
+    rate_scale: float = 1.0  # what the learning rate is multiplied by, since steps are larger
 
     @classmethod
-    def of(cls, config: Config, batches_per_epoch: int) -> Plan:
-        """The plan of a configuration whose training split makes `batches_per_epoch` micro-batches."""
+    def of(cls, config: Config, batches_per_epoch: int, batches_per_step: int = 1, rate_scale: float = 1.0) -> Plan:
+        """The plan of a configuration whose training split makes `batches_per_epoch` batches."""
         warmup = config.opt.warmup_epochs if config.opt.warmup else 0
-        return cls(batches_per_epoch, config.train_cfg.accum_steps, config.opt.epochs + warmup, warmup)
+        return cls(batches_per_epoch, batches_per_step, config.opt.epochs + warmup, warmup, rate_scale)
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-self.batches_per_epoch // self.accum_steps)
+        return -(-self.batches_per_epoch // self.batches_per_step)
 
     @property
     def total_steps(self) -> int:
@@ -38,15 +41,9 @@ class Plan:
     def warmup_steps(self) -> int:
         return self.warmup_epochs * self.steps_per_epoch
 
-    def group_size(self, step: int) -> int:
-        """Micro-batches of a step: `accum_steps`, and what is left for the last step of an epoch."""
-        done = (step % self.steps_per_epoch) * self.accum_steps
-        return min(self.accum_steps, self.batches_per_epoch - done)
-
     def first_batch(self, step: int) -> int:
-        """Number of the first micro-batch of a step, counted from the start of the run."""
-        epoch, within = divmod(step, self.steps_per_epoch)
-        return epoch * self.batches_per_epoch + within * self.accum_steps
+        """A number for the first batch of a step that no other batch of the run has."""
+        return step * self.batches_per_step
 
 
 def learning_rate(step: int, plan: Plan, opt: OptimConfig) -> float:
@@ -55,7 +52,7 @@ def learning_rate(step: int, plan: Plan, opt: OptimConfig) -> float:
     Warm-up rises from 0 at step 0 to the peak at the last step of the warm-up and stays there for one more step; then
     follows half a cosine down to nearly 0, or drops by `schedule_gamma` at the given epochs after the warm-up.
     """
-    peak, warmup = opt.learning_rate, plan.warmup_steps
+    peak, warmup = opt.learning_rate * plan.rate_scale, plan.warmup_steps
     if step < warmup:
         return 0.0 if step == 0 else peak * step / (warmup - 1)
     after = step - warmup

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from eventide.engine.ema import WeightAverage
 from eventide.engine.meters import LossMeter
+from eventide.models.criterion import SummedCriterion
 
 
 @dataclass
@@ -35,7 +36,7 @@ class TrainingState:
     def __init__(
         self,
         detector: nn.Module,
-        criterion: nn.Module,
+        criterion: SummedCriterion,
         average: WeightAverage,
         optimizer: Optimizer,
         scaler: torch.amp.GradScaler | None = None,

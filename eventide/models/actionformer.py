@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from eventide.config import Config
 from eventide.layers.canvas import CanvasRule
 from eventide.layers.joined import JoinedLevels, join_levels
 from eventide.models.backbones import PyramidBackbone
+from eventide.models.criterion import COUNT, SummedCriterion
 from eventide.models.heads import ClassHead, OffsetHead
 from eventide.models.necks import IdentityNeck, PyramidNeck
 from eventide.models.parts import (
@@ -87,12 +88,10 @@ class Detector(nn.Module):
         )
 
 
-class Criterion(nn.Module):
-    """Targets and losses. The sum over points is divided once by a running number of positives, kept in the buffer
-    `loss_normalizer`.
-    """
+class Criterion(SummedCriterion):
+    """Targets and losses: one class and two distances per pyramid point."""
 
-    loss_normalizer: Tensor
+    parts = ("cls_loss", "reg_loss")
 
     def __init__(
         self,
@@ -108,53 +107,44 @@ class Criterion(nn.Module):
         class_loss: str = "focal",
         boundary_loss: str = "diou",
     ):
-        super().__init__()
+        super().__init__(initial_normalizer, normalizer_momentum)
         self.num_classes, self.strides, self.regression_range = num_classes, list(strides), list(regression_range)
         self.center_radius, self.label_smoothing, self.loss_weight = center_radius, label_smoothing, loss_weight
-        self.momentum = normalizer_momentum
         self.class_loss_kind, self.overlap_loss = CLASS_LOSSES[class_loss], BOUNDARY_LOSSES[boundary_loss]
-        self.register_buffer("loss_normalizer", torch.tensor(float(initial_normalizer)))
 
-    def forward(
+    @property
+    def balances(self) -> bool:
+        return self.loss_weight <= 0
+
+    def sums(
         self,
         output: PyramidOutput,
-        segments: Tensor,
+        events: Tensor,
         label_ids: Tensor,
         teacher: PyramidOutput | None = None,
         teacher_share: float = 0.0,
     ) -> dict[str, Tensor]:
-        """`segments` (B, G, 2) on the feature grid, `label_ids` (B, G), -1 where a row is no event. Where there is a
-        `teacher`, the averaged model's output, its boundaries make up `teacher_share` of the targets.
-
-        Returns scalars: `cls_loss`, `reg_loss`, `final_loss` (to differentiate), `num_positives`. In training mode
-        the normaliser moves first, as published.
-        """
+        """`cls_loss`, `reg_loss` and `num_positives`; arguments as those of every criterion."""
         lengths = [level.shape[1] for level in output.logits]
-        points = pyramid_points(lengths, self.strides, self.regression_range, segments.device)
-        class_targets, distances = assign_targets(points, segments, label_ids, self.num_classes, self.center_radius)
+        points = pyramid_points(lengths, self.strides, self.regression_range, events.device)
+        class_targets, distances = assign_targets(points, events, label_ids, self.num_classes, self.center_radius)
         wanted = distances
         if teacher is not None:
             wanted = torch.lerp(distances, torch.cat(teacher.offsets, dim=1), teacher_share)
         valid = torch.cat(output.masks, dim=1)
         positive = (class_targets.sum(-1) > 0) & valid
-        count = positive.sum()
-        if self.training:
-            self._move_normalizer(count)
         class_targets = self.soften(class_targets, output, distances, positive)
-        cls_loss = self.class_loss(output, class_targets, valid) / self.loss_normalizer
-        reg_loss = self.boundary_loss(output, wanted, positive) / self.loss_normalizer
-        weight = self.loss_weight if self.loss_weight > 0 else cls_loss.detach() / reg_loss.detach().clamp(min=0.01)
         return {
-            "cls_loss": cls_loss,
-            "reg_loss": reg_loss,
-            "final_loss": cls_loss + reg_loss * weight,
-            "num_positives": count,
+            "cls_loss": self.class_loss(output, class_targets, valid),
+            "reg_loss": self.boundary_loss(output, wanted, positive),
+            COUNT: positive.sum(),
         }
 
-    @torch.no_grad()
-    def _move_normalizer(self, count: Tensor) -> None:
-        current = count.clamp(min=1).to(self.loss_normalizer.dtype)
-        self.loss_normalizer.mul_(self.momentum).add_(current, alpha=1 - self.momentum)
+    def weights(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
+        """`loss_weight` for the boundaries; where it is 0, as much as makes both parts count the same, as published."""
+        if self.loss_weight > 0:
+            return {"cls_loss": 1.0, "reg_loss": self.loss_weight}
+        return {"cls_loss": 1.0, "reg_loss": parts["cls_loss"].detach() / parts["reg_loss"].detach().clamp(min=0.01)}
 
     def soften(self, targets: Tensor, output: PyramidOutput, distances: Tensor, positive: Tensor) -> Tensor:
         """Class targets (B, F, classes) in {0, 1} to those of the loss: smoothed, or in place of 1 how well the

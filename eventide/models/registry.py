@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import nn
 
 from eventide.config import Config
+from eventide.models.criterion import SummedCriterion
 from eventide.types import Candidates, EventideError, PyramidOutput
 
 
@@ -27,7 +28,7 @@ class Architecture:
     """The three objects of an architecture, and what others must know of it."""
 
     detector: nn.Module
-    criterion: nn.Module
+    criterion: SummedCriterion
     decoder: DecodesOutputs
     strides: list[int]  # of the levels that have heads, in grid steps
     # Called once before training with the longest event of the training data (grid steps), for models whose outputs

@@ -6,6 +6,8 @@ added up at the finest (as in Panoptic Feature Pyramid Networks, Kirillov et al.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ from eventide.config import Config
 from eventide.layers.canvas import CanvasRule
 from eventide.layers.joined import join_levels
 from eventide.models.backbones import PyramidBackbone
+from eventide.models.criterion import COUNT, SummedCriterion
 from eventide.models.heads import ClassHead
 from eventide.models.parts import (
     build_backbone,
@@ -75,43 +78,44 @@ def add_up(levels: list[Tensor], stride: int) -> Tensor:
     return total
 
 
-class Criterion(nn.Module):
-    """Heatmap and offset losses, divided once by a running number of events, kept in the buffer `loss_normalizer`."""
+class Criterion(SummedCriterion):
+    """Heatmap and offset losses."""
 
-    loss_normalizer: Tensor
+    parts = ("cls_loss", "offset_loss")
 
     def __init__(
         self, *, num_classes: int, stride: int, offset_weight: float, initial_normalizer: float, momentum: float
     ):
-        super().__init__()
+        super().__init__(initial_normalizer, momentum)
         self.num_classes, self.stride, self.offset_weight = num_classes, stride, offset_weight
-        self.momentum = momentum
-        self.register_buffer("loss_normalizer", torch.tensor(float(initial_normalizer)))
 
-    def forward(self, output: PyramidOutput, events: Tensor, label_ids: Tensor) -> dict[str, Tensor]:
-        """`events` (B, G, 2) on the grid, time less and plus the width of its target; `label_ids` (B, G), -1 where a
-        row is no event.
-
-        Returns scalars: `cls_loss`, `offset_loss`, `final_loss` (to differentiate), `num_positives`.
+    def sums(
+        self,
+        output: PyramidOutput,
+        events: Tensor,
+        label_ids: Tensor,
+        teacher: PyramidOutput | None = None,
+        teacher_share: float = 0.0,
+    ) -> dict[str, Tensor]:
+        """`cls_loss`, `offset_loss` and `num_positives`. `events` (B, G, 2) are the time less and plus the width of
+        its target; a heatmap learns nothing from a teacher, whose share is 0.
         """
+        if teacher is not None:
+            raise ValueError("a SnapFormer has no boundaries that a teacher could show")
         (logits,), (offsets,), (mask,) = output.logits, output.offsets, output.masks
         last = mask.sum(1) - 1
         targets = heatmap_targets(logits.shape[1], self.stride, events, label_ids, self.num_classes, last)
         valid = mask.unsqueeze(-1)
-        count = ((targets.heat >= 1) & valid).sum()
-        if self.training:
-            with torch.no_grad():
-                current = count.clamp(min=1).to(self.loss_normalizer.dtype)
-                self.loss_normalizer.mul_(self.momentum).add_(current, alpha=1 - self.momentum)
-        cls_loss = (heatmap_focal_loss(logits, targets.heat) * valid).sum() / self.loss_normalizer
         error = (offsets.float() - targets.offset).abs() * (targets.learns_offset & valid)
-        offset_loss = error.sum() / self.loss_normalizer
         return {
-            "cls_loss": cls_loss,
-            "offset_loss": offset_loss,
-            "final_loss": cls_loss + self.offset_weight * offset_loss,
-            "num_positives": count,
+            "cls_loss": (heatmap_focal_loss(logits, targets.heat) * valid).sum(),
+            "offset_loss": error.sum(),
+            COUNT: ((targets.heat >= 1) & valid).sum(),
         }
+
+    def weights(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
+        """`offset_weight` for the offsets."""
+        return {"cls_loss": 1.0, "offset_loss": self.offset_weight}
 
 
 class Decoder:

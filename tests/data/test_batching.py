@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventide.config import LoaderConfig
-from eventide.data.batching import BatchPlan, best_lengths, padded_length, steps_per_epoch
+from eventide.data.batching import BatchPlan, best_lengths, count_batches, padded_length
 from eventide.types import EventideError
 
 MAX_SEQ_LEN = 2304
@@ -61,12 +61,12 @@ STEPS = [
 
 
 @pytest.mark.parametrize(("count", "batch_size", "drop_last", "steps"), STEPS)
-def test_steps_per_epoch(count: int, batch_size: int, drop_last: bool, steps: int | None) -> None:
+def test_batches_of_an_epoch(count: int, batch_size: int, drop_last: bool, steps: int | None) -> None:
     if steps is None:
         with pytest.raises(EventideError, match="an epoch has no batch"):
-            steps_per_epoch(count, batch_size, drop_last)
+            count_batches(count, batch_size, drop_last)
     else:
-        assert steps_per_epoch(count, batch_size, drop_last) == steps
+        assert count_batches(count, batch_size, drop_last) == steps
 
 
 ways = st.sampled_from(["longest", "bucketed", "fixed"])

@@ -20,7 +20,7 @@ import torch
 from eventide.config import LoaderConfig
 from eventide.data.batching import BatchPlan
 from eventide.data.dataset import EventDataset
-from eventide.data.loader import collate, evaluation_batches, training_batches
+from eventide.data.loader import collate, evaluation_batches, training_steps
 from eventide.types import Batch, EventideError, Sample, Timeline
 from tests.data.making import make_data, write_features
 
@@ -82,7 +82,7 @@ def stream(
     dataset: EventDataset, workers: int = 0, first: int = 0, seed: int = 4, **loader: Any
 ) -> Generator[Batch, None, None]:
     plan = replace(BatchPlan.of(dataset, LoaderConfig(batch_size=2, **loader)), seed=seed)
-    return training_batches(dataset, plan, num_workers=workers, first_step=first)
+    return (batch for (batch,) in training_steps(dataset, plan, num_workers=workers, first_step=first))
 
 
 def assert_same(first: list[Batch], second: list[Batch]) -> None:
@@ -219,14 +219,14 @@ from pathlib import Path
 from eventide.config import LoaderConfig
 from eventide.data.batching import BatchPlan
 from eventide.data.dataset import EventDataset
-from eventide.data.loader import training_batches
+from eventide.data.loader import training_steps
 from tests.data.making import make_config
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with Ctrl-C ignored
 dataset = EventDataset(make_config(Path(sys.argv[1])), ["training"], training=True)
 try:
     plan = BatchPlan.of(dataset, LoaderConfig(batch_size=2))
-    for step, _ in enumerate(training_batches(dataset, plan, num_workers=2)):
+    for step, _ in enumerate(training_steps(dataset, plan, num_workers=2)):
         if step == 3:
             print("ready", flush=True)
 except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Devices and precision, and that a launcher is noticed."""
+"""Devices and precision."""
 
 from __future__ import annotations
 
@@ -7,25 +7,36 @@ from unittest import mock
 import pytest
 import torch
 
-from eventide.engine.devices import choose_precision, cpu_has_bfloat16, make_fabric, pick_device, refuse_launchers
+from eventide.engine.devices import choose_precision, cpu_has_bfloat16, make_fabric, own_device, pick_device
+from eventide.engine.processes import Launch
 from eventide.types import UsageError
 
 
 @pytest.mark.parametrize(
-    ("label", "environment", "refused"),
+    ("label", "name", "launch", "expected"),
     [
-        ("plain", {}, False),
-        ("a cluster's job of one", {"SLURM_NTASKS": "1", "WORLD_SIZE": "1"}, False),
-        ("torchrun", {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "x"}, True),
-        ("several", {"WORLD_SIZE": "4"}, True),
+        ("alone", "cuda", Launch(), "cuda:0"),
+        ("alone, told", "cuda:3", Launch(), "cuda:3"),
+        ("second of a machine", "cuda", Launch("torchrun", 1, 4, 1, 4), "cuda:1"),
+        ("second machine", "auto", Launch("torchrun", 5, 8, 1, 4), "cuda:1"),
+        ("one device for all", "cuda:1", Launch("torchrun", 0, 2, 0, 2), None),
+        ("one process per machine", "cuda:1", Launch("torchrun", 0, 2, 0, 1), "cuda:1"),
     ],
 )
-def test_launchers(label: str, environment: dict[str, str], refused: bool) -> None:
-    if not refused:
-        refuse_launchers(environment)
-        return
-    with pytest.raises(UsageError, match="not available yet"):
-        refuse_launchers(environment)
+def test_every_process_has_a_device_of_its_own(label: str, name: str, launch: Launch, expected: str | None) -> None:
+    with (
+        mock.patch("torch.cuda.is_available", return_value=True),
+        mock.patch("torch.cuda.device_count", return_value=4),
+    ):
+        if expected is not None:
+            assert own_device(name, launch) == torch.device(expected)
+        else:
+            with pytest.raises(UsageError, match="set device: cuda"):
+                own_device(name, launch)
+
+
+def test_processes_share_a_cpu() -> None:
+    assert own_device("cpu", Launch("torchrun", 1, 2, 1, 2)) == torch.device("cpu")
 
 
 def test_cpu_is_there() -> None:

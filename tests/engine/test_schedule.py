@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -93,15 +94,16 @@ def test_multistep_drops_add_up_and_may_be_unsorted() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 4))
-def test_groups_cover_every_micro_batch_once(batches: int, accum: int, epochs: int) -> None:
-    plan = Plan(batches, accum, epochs, 0)
-    taken = [
-        batch
-        for step in range(plan.total_steps)
-        for batch in range(plan.first_batch(step), plan.first_batch(step) + plan.group_size(step))
-    ]
-    assert taken == list(range(batches * epochs))
-    assert plan.steps_per_epoch == math.ceil(batches / accum)
+def test_no_two_batches_of_a_run_have_one_number(batches: int, per_step: int, epochs: int) -> None:
+    plan = Plan(batches, per_step, epochs, 0)
+    numbers = [plan.first_batch(step) + batch for step in range(plan.total_steps) for batch in range(per_step)]
+    assert numbers == list(range(per_step * plan.total_steps))
+    assert plan.steps_per_epoch == math.ceil(batches / per_step)
+
+
+def test_a_scaled_rate_is_so_many_times_as_large() -> None:
+    plan = Plan(4, 3, 6, 2)
+    assert rates(replace(plan, rate_scale=3.0)) == pytest.approx([3 * rate for rate in rates(plan)], abs=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,54 @@
+"""`torchrun --nproc_per_node=N train_ddp.py CONFIG --output NAME`: train a model in several processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from eventide.cli.training_options import TrainingOptions
+from eventide.types import AlreadySaidError, EventideError, UsageError
+
+
+def train_ddp(
+    config: Annotated[Path, Parameter(help="Configuration file.")],
+    *,
+    options: TrainingOptions | None = None,
+    lr_scaling: Annotated[
+        bool,
+        Parameter(help="Multiply the learning rate by processes x accumulated batches.", negative="--no-lr-scaling"),
+    ] = True,
+    connect_timeout: Annotated[float, Parameter(help="Seconds to wait for the other processes to come.")] = 60,
+) -> None:
+    """Train a model in the processes that torchrun or srun has started, or in this one alone.
+
+    A step is --nproc_per_node x --nnodes x --accum-steps batches. The first process writes what train.py writes.
+    SIGTERM writes a checkpoint and exits with 0; processes that torchrun starts anew go on from the last checkpoint.
+    """
+    from eventide.engine.processes import Launch, find_launch
+
+    launch = Launch()
+    try:
+        options = options or TrainingOptions()
+        options.check()
+        if not 0 < connect_timeout < float("inf"):
+            raise UsageError(f"--connect-timeout {connect_timeout}: give a number of seconds above 0")
+        launch = find_launch()
+        loaded = options.load(config, *([] if lr_scaling else ["opt.scale_learning_rate=false"]))
+
+        from eventide.engine.devices import pick_device
+
+        device = pick_device(loaded.device)
+    except EventideError as error:  # every process of this machine sees the same: the first of them says it
+        if launch.local_rank:
+            raise AlreadySaidError(str(error), isinstance(error, UsageError)) from None
+        raise
+
+    from eventide.engine.rendezvous import joined
+    from eventide.engine.run_folder import RunFolder
+    from eventide.engine.setup import train as run_training
+
+    folder = RunFolder.named(loaded.output_folder, config, options.output)
+    with joined(launch, device.type, connect_timeout) as world:
+        run_training(loaded, folder, options.for_fit(scale_rate=True), world)
