@@ -65,7 +65,7 @@ class Remote:
                 system, folder = fsspec.core.url_to_fs(self.url)
             except ImportError as error:
                 package = " ".join(str(error).split()) or "a package is missing"
-                raise UsageError(f"{self.name}: {package} (pip install ...)") from None
+                raise UsageError(f"{self.name}: {package} (with pip, into this environment)") from None
             except ValueError as error:
                 raise UsageError(f"{self.name}: no such kind of URL: {' '.join(str(error).split())}") from None
             self._connected = (os.getpid(), system, folder.rstrip("/"))

@@ -174,7 +174,7 @@ def _check_room(place: Place, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UsageError(
-            f"{place.name}: {needed / 1e9:.2f} GB are needed, but the disk has {free / 1e9:.2f} GB left; make room, "
+            f"{place.name}: {needed / 1e6:,.1f} MB are needed, but the disk has {free / 1e6:,.1f} MB left; make room, "
             "or write to another disk or a URL"
         )
 

@@ -263,7 +263,7 @@ def test_too_little_room_is_told_before_anything_is_written(
     tmp_path: Path, names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shard_writing.shutil, "disk_usage", lambda path: SimpleNamespace(free=9))
-    with pytest.raises(UsageError, match=r"0\.00 GB are needed, but the disk has 0\.00 GB left"):
+    with pytest.raises(UsageError, match=r"0\.0 MB are needed, but the disk has 0\.0 MB left"):
         shard_folder(str(tmp_path / "features"), tmp_path / "s", names)
     assert not (tmp_path / "s").exists()
 

@@ -322,7 +322,7 @@ def test_a_server_without_ranges(made: Path, failing: type[FailingFileSystem], m
 PLACES = [
     ("no index", "failing://b/none", UsageError, r"failing://b/none: holds no shards\.json"),
     ("a kind that does not exist", "nosuch://b/s", UsageError, "no such kind of URL: Protocol not known: nosuch"),
-    ("a missing package", "oss://b/s", UsageError, r"Install ossfs .*\(pip install"),
+    ("a missing package", "oss://b/s", UsageError, r"Install ossfs .*\(with pip"),
 ]
 
 

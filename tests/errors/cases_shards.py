@@ -183,7 +183,7 @@ CASES = [
         "shards: missing package",
         "named an object store without its package",
         named("oss://bucket/shards"),
-        r"oss://bucket/shards: Install ossfs .*\(pip install",
+        r"oss://bucket/shards: Install ossfs .*\(with pip",
         1,
     ),
     ErrorCase(
