@@ -114,6 +114,7 @@ def read_index(place: Place) -> ShardIndex:
         place.read(PLAN_NAME)
     except FileNotFoundError:
         raise UsageError(
-            f"{place.name}: holds no {INDEX_NAME}, so there are no shards; check the address, or make them with eventide shard"
+            f"{place.name}: holds no {INDEX_NAME}, so there are no shards; check the address, or make them with "
+            "eventide shard"
         ) from None
     raise UsageError(f"{place.name}: these shards are not finished; run the same eventide shard command again")
