@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ CHANNELS = 4
 LABELS = ("clap", "jump")
 
 
-def write_data(folder: Path, seed: int = 0) -> None:
+def write_data(folder: Path, seed: int = 0, without_events: Sequence[str] = ()) -> None:
     """Annotations and features under `folder/data`: a class shows in the channel of its number."""
     rng = np.random.default_rng(seed)
     features = folder / "data" / "features"
@@ -33,6 +34,8 @@ def write_data(folder: Path, seed: int = 0) -> None:
             start, label = 4 + 12 * event + int(rng.integers(0, 4)), int(rng.integers(0, 2))
             rows[start : start + 5, label] += 2.0
             annotations.append({"segment": [start / 2, (start + 5) / 2], "label": LABELS[label], "label_id": label})
+        if name in without_events:
+            annotations = []
         np.save(features / f"{name}.npy", rows.astype(np.float32))
         subset = "training" if number < 5 else "validation"
         database[name] = {"subset": subset, "duration": length / 2, "fps": 10.0, "annotations": annotations}
