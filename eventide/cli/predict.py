@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -20,7 +19,7 @@ from eventide.types import EventideError, UsageError
 if TYPE_CHECKING:
     from eventide.config import Config
     from eventide.engine.predict import Predictor
-    from eventide.engine.predict_files import Work
+    from eventide.engine.predict_files import FolderWork, Work
     from eventide.engine.predict_run import Outcome
     from eventide.engine.processes import Launch
 
@@ -33,7 +32,7 @@ def predict(
     checkpoint: Annotated[Path, Parameter(help="Model file, training checkpoint or run folder.")],
     output: Annotated[Path, Parameter(help="Results file to write (JSON).")],
     features: Annotated[
-        list[Path] | None, Parameter(help="Folder of feature files; several are joined along channels.")
+        list[str] | None, Parameter(help="Folder of feature files or shards; several are joined along channels.")
     ] = None,
     config: Annotated[Path | None, Parameter(help="Configuration whose data is used, with --split.")] = None,
     split: Annotated[str | None, Parameter(help="Subset to predict, with --config.")] = None,
@@ -91,7 +90,7 @@ class Source:
     """What is predicted, as on the command line."""
 
     checkpoint: Path
-    features: list[Path]
+    features: list[str]
     config: Path | None
     split: str | None
     annotations: Path | None
@@ -106,7 +105,7 @@ def _prepare(
     from eventide import __version__
     from eventide.engine.predict import Predictor, load_stored
     from eventide.engine.predict_device import device_of_process
-    from eventide.engine.predict_files import SplitWork
+    from eventide.engine.predict_files import SplitWork, describe_features
     from eventide.engine.predict_run import result_settings
 
     device = device_of_process(device, launch)
@@ -119,14 +118,14 @@ def _prepare(
         print(predictor.precision)
     work: Work
     if source.split is None:
-        work, folders = _folder(predictor, source), [str(folder) for folder in source.features]
+        folder = _folder(predictor, source)
+        work, store = folder, folder.store
     else:
-        work = SplitWork(predictor, source.split, source.annotations, source.fps)
-        folders = work.dataset.store.folders
-    places = [name if "://" in name else os.path.abspath(name) for name in folders]
+        subset = SplitWork(predictor, source.split, source.annotations, source.fps)
+        work, store = subset, subset.dataset.store
     options = {
         "eventide": __version__,
-        "features": places,
+        "features": describe_features(store),
         "split": source.split,
         **options,
         "precision": predictor.precision,
@@ -166,7 +165,7 @@ def _interrupted(launch: Launch, shown: Shown) -> int:
 
 
 def _check_use(
-    features: list[Path] | None,
+    features: list[str] | None,
     config: Path | None,
     split: str | None,
     fps: float | None,
@@ -214,13 +213,13 @@ def _with_keys(source: Source) -> Callable[[Config], Config]:
     return lambda stored: override_config(stored, source.overrides, f"configuration in {source.checkpoint}")
 
 
-def _folder(predictor: Predictor, source: Source) -> Work:
+def _folder(predictor: Predictor, source: Source) -> FolderWork:
     """Every feature file in the folders."""
     from eventide.data.annotations import load_annotations
     from eventide.engine.predict_files import FolderWork
 
     for folder in source.features:
-        if not folder.exists():
+        if "://" not in folder and not Path(folder).exists():
             raise UsageError(f"--features {folder}: there is no such folder")
     known = {}
     if source.annotations is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -14,8 +15,9 @@ import torch
 from eventide.config import Config
 from eventide.data.annotations import load_annotations
 from eventide.data.dataset import EventDataset, grid_length
-from eventide.data.features import FeatureStore
+from eventide.data.features import FeatureStore, Source
 from eventide.data.loader import evaluation_batches
+from eventide.data.shards import is_shard_set
 from eventide.engine.predict import Predictor, similar_lengths
 from eventide.engine.weights import config_differences, describe_model, shorten, tensor_differences
 from eventide.models import build
@@ -109,13 +111,11 @@ class FolderWork:
     """
 
     def __init__(
-        self, predictor: Predictor, folders: Sequence[Path], recordings: Mapping[str, Recording], fps: float | None
+        self, predictor: Predictor, folders: Sequence[str], recordings: Mapping[str, Recording], fps: float | None
     ) -> None:
         self.predictor, self.settings = predictor, predictor.config.dataset
         self.recordings, self.fps = recordings, fps
-        self.store = FeatureStore(
-            [str(f) for f in folders], self.settings.file_prefix, self.settings.file_ext, self.settings.input_dim
-        )
+        self.store = FeatureStore(folders, self.settings.file_prefix, self.settings.file_ext, self.settings.input_dim)
         self.ids = list_recordings(self.store, recordings)
         self.lengths = [grid_length(self.settings, self.store.length(name)) for name in self.ids]
         self.batches = list(similar_lengths(self.lengths, predictor.config.test_cfg.batch_size))
@@ -197,12 +197,19 @@ def padded_size(batch: Sequence[int], lengths: Sequence[int]) -> int:
 
 
 def newest_change(store: FeatureStore, name: str) -> float:
-    """When a feature file of a recording was last changed, in seconds since 1970; 0 where that is not known."""
+    """When a feature file of a recording was last changed, in seconds since 1970; 0 where it has none of its own."""
     newest = 0.0
     for source in store.sources(name):
         with suppress(OSError):
-            newest = max(newest, os.stat(source.path).st_mtime)
+            found = os.stat(source.path)
+            newest = max(newest, found.st_mtime if stat.S_ISREG(found.st_mode) else 0.0)
     return newest
+
+
+def describe_features(store: FeatureStore) -> list[str]:
+    """Where features come from, with what shards were made from."""
+    places = [folder if "://" in folder else os.path.abspath(folder) for folder in store.folders]
+    return places + [store.state(Source(folder, "")) for folder in store.folders if is_shard_set(folder)]
 
 
 def list_recordings(store: FeatureStore, recordings: Mapping[str, Recording]) -> list[str]:

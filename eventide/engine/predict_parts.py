@@ -22,6 +22,7 @@ from eventide.ops.files import TEMPORARY_SUFFIX, write_text
 from eventide.types import Detections, EventideError, UsageError
 
 FORMAT = "eventide-parts-1"
+DIGESTS = "digests"  # in the settings: digest by name of a file
 PART_ENDING = ".jsonl"
 _DETECTIONS = b', "detections": '  # cannot occur inside a JSON text before it: a quote there would be escaped
 
@@ -156,7 +157,7 @@ class PartFolder:
                     f"{self.path} holds something else; finished recordings are kept there: remove it, or give another "
                     "name for the results"
                 )
-        differing = [] if stored is None else config_differences(stored, wanted)
+        differing = [] if stored is None else _differences(stored, dict(wanted))
         if differing and not discard:
             raise UsageError(
                 f"{self.path} holds recordings that were finished with other settings: {shorten(differing)}; go on "
@@ -211,6 +212,13 @@ class PartWriter:
             os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
+
+
+def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What differs between two settings, a phrase for each; nobody wants to read digests."""
+    old, new = stored.pop(DIGESTS, None) or {}, wanted.pop(DIGESTS, None) or {}
+    other = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return [f"the content of {name} is another" for name in other] + config_differences(stored, wanted)
 
 
 def lock(file: Any, *, shared: bool = False, wait: bool = True) -> bool | None:

@@ -16,7 +16,7 @@ import torch
 from eventide.config import Config
 from eventide.engine.model_file import StoredModel
 from eventide.engine.predict_files import Work
-from eventide.engine.predict_parts import PartFolder, PartLine, PartWriter, part_line
+from eventide.engine.predict_parts import DIGESTS, PartFolder, PartLine, PartWriter, part_line
 from eventide.engine.predict_shares import share_out
 from eventide.engine.predict_together import FAILED, FINISHED, OVER, WORKING, Attempt, Plan, begin
 from eventide.engine.processes import Launch
@@ -68,8 +68,7 @@ def result_settings(model: StoredModel, config: Config, options: Mapping[str, An
     test_cfg = config.test_cfg.model_dump(mode="json", exclude={"batch_size"})  # changes no result
     scores = config.test_cfg.ext_score_file
     return {
-        "content of the checkpoint (SHA-256)": model_digest(model),
-        "content of ext_score_file (SHA-256)": scores and _file_digest(Path(scores)),
+        DIGESTS: {"the checkpoint": model_digest(model), "ext_score_file": scores and _file_digest(Path(scores))},
         **options,
         "dataset": dataset,
         "model": config.model.model_dump(mode="json"),
@@ -78,13 +77,13 @@ def result_settings(model: StoredModel, config: Config, options: Mapping[str, An
 
 
 def model_digest(model: StoredModel) -> str:
-    """SHA-256 of weights, labels and rate."""
+    """SHA-256 of weights, labels and rate, in hexadecimal digits."""
     digest = hashlib.sha256(json.dumps([model.labels, model.fps]).encode())
     for name in sorted(model.tensors):
         tensor = model.tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 def predict_to_files(
@@ -229,4 +228,4 @@ def _unfinished(folder: PartFolder, work: Work) -> list[int]:
 
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,7 +16,7 @@ from eventide.engine.processes import Launch
 from eventide.types import Detections, EventideError
 
 LABELS = ["clap", "jump"]
-SETTINGS: dict[str, Any] = {"content": "abc", "test_cfg": {"max_seg_num": 7}}
+SETTINGS: dict[str, Any] = {"digests": {"the checkpoint": "abc"}, "test_cfg": {"max_seg_num": 7}}
 
 
 @dataclass

@@ -245,9 +245,10 @@ def test_recordings_may_come_and_go(tmp_path: Path) -> None:
 
 
 OTHER_SETTINGS = [
-    pytest.param({**SETTINGS, "content": "abd"}, "content was 'abc' and is now 'abd'", id="value"),
+    pytest.param({**SETTINGS, "digests": {"the checkpoint": "abd"}}, "the content of the checkpoint is", id="digest"),
+    pytest.param({**SETTINGS, "digests": {}}, "the content of the checkpoint is another", id="no digest"),
     pytest.param({**SETTINGS, "test_cfg": {"max_seg_num": 8}}, r"test_cfg.max_seg_num was 7 and is now 8", id="nested"),
-    pytest.param({"content": "abc"}, r"test_cfg was .* and is now None", id="missing"),
+    pytest.param({"digests": SETTINGS["digests"]}, r"test_cfg was .* and is now None", id="missing"),
     pytest.param({**SETTINGS, "fps": 5.0}, "fps was None and is now 5.0", id="new"),
 ]
 
@@ -256,7 +257,7 @@ OTHER_SETTINGS = [
 def test_parts_of_other_settings(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     interrupted(tmp_path / "r.json", 5)
     before = parts_of(tmp_path)[0].read_bytes()
-    with pytest.raises(UsageError, match=f"finished with other settings: {message}; go on .* --force"):
+    with pytest.raises(UsageError, match=f"finished with other settings: {message}.*; go on .* --force"):
         predict_alone(MadeUpWork(NAMES), tmp_path / "r.json", settings=settings)
     assert parts_of(tmp_path)[0].read_bytes() == before
     work = MadeUpWork(NAMES)

@@ -30,6 +30,7 @@ TITLES = {
     "postprocess": "Post-processing",
     "point_results": "Results and evaluation of point events",
     "calibrate": "Calibration",
+    "predict_parts": "Predicting at scale",
     "bench": "Measuring",
     "make_toy": "Generated data sets",
 }
