@@ -21,11 +21,12 @@ from eventide.engine.inference import as_float32
 from eventide.engine.reduction import Reduction
 from eventide.engine.state import TrainingState
 from eventide.engine.world import World
-from eventide.models.criterion import COUNT
+from eventide.models.criterion import COUNT, PER_CLASS
 from eventide.types import Batch, PyramidOutput
 
 Part = tuple[int, Batch, bool]  # seed, sequences, whether they count
 Weights = dict[str, Tensor | float]
+POSITIONS = "num_positions"  # valid positions of the pyramid, those that could learn an event
 
 
 @dataclass
@@ -33,7 +34,8 @@ class StepLosses:
     """Of one step, over all processes; tensors on their device, so that the host need not wait for each."""
 
     names: list[str]
-    values: Tensor  # (K,) loss parts, final loss, number of learnt positions
+    values: Tensor  # (K,) loss parts, final loss, number of learnt positions and of positions
+    per_class: Tensor  # (classes,) learnt positions of each class
     factor: Tensor  # (), what the gradients are to be multiplied by
     flags: Tensor  # (F,) the flags of all processes, added up
 
@@ -83,13 +85,13 @@ class StepGradients:
         return self._whole_step(sums, flags)
 
     def _local(self, first_number: int, pieces: Sequence[tuple[Piece, Batch]], share: float) -> Tensor:
-        """Forward and backward passes of this process; the sums (parts and count) of what counts of it."""
+        """Forward and backward passes of this process; the sums of what counts of it, as a vector."""
         self.state.optimizer.zero_grad(set_to_none=True)
         self.reduction.restart()
         parts = self._parts(first_number, pieces)
         if self._balance is None and self.state.criterion.balances and (len(parts) != 1 or self.world.size > 1):
             self._balance = self._balanced(parts, share)
-        total = torch.zeros(len(self.names) + 1, device=self.fabric.device)
+        total = self._nothing()
         for number, part in enumerate(parts):
             sums = self._sums(part, share)
             self.reduction.last_pass(number == len(parts) - 1)
@@ -119,7 +121,8 @@ class StepGradients:
         mask = batch.mask if min(batch.lengths) < batch.features.shape[-1] else None
         teacher = self._teacher(batch.features, mask, share)
         output = as_float32(self.detector(batch.features, mask))
-        return self.state.criterion.sums(output, batch.segments, batch.label_ids, *teacher)
+        sums = self.state.criterion.sums(output, batch.segments, batch.label_ids, *teacher)
+        return {**sums, POSITIONS: torch.stack([level.sum() for level in output.masks]).sum()}
 
     def _teacher(self, features: Tensor, mask: Tensor | None, share: float) -> tuple[PyramidOutput, float] | tuple[()]:
         """The averaged model's output and its share in the targets of this step, where it has one."""
@@ -144,30 +147,37 @@ class StepGradients:
     @torch.no_grad()
     def _balanced(self, parts: list[Part], share: float) -> Weights:
         """Weights from the losses of the whole step, which take a pass of their own."""
-        total = torch.zeros(len(self.names) + 1, device=self.fabric.device)
+        total = self._nothing()
         for part in parts:
             if part[2]:
                 total += self._stacked(self._sums(part, share))
         self.world.sum(total)
-        normalizer = self.state.criterion.moved_normalizer(total[-1])
-        return self.state.criterion.weights(dict(zip(self.names, (total[:-1] / normalizer).unbind(), strict=True)))
+        size = len(self.names)
+        normalizer = self.state.criterion.moved_normalizer(total[size])
+        return self.state.criterion.weights(dict(zip(self.names, (total[:size] / normalizer).unbind(), strict=True)))
 
     def _stacked(self, sums: dict[str, Tensor]) -> Tensor:
-        return torch.stack([sums[name].detach().float() for name in (*self.names, COUNT)])
+        """One vector for what adds up: loss parts, learnt positions, positions, learnt positions per class."""
+        scalars = torch.stack([sums[name].detach().float() for name in (*self.names, COUNT, POSITIONS)])
+        return torch.cat((scalars, sums[PER_CLASS].detach().float()))
+
+    def _nothing(self) -> Tensor:
+        """The vector of no sequence at all."""
+        return torch.zeros(len(self.names) + 2 + self.state.criterion.num_classes, device=self.fabric.device)
 
     def _whole_step(self, sums: Tensor, flags: Sequence[float]) -> StepLosses:
         """Add up over processes, move the normaliser, and divide."""
         criterion = self.state.criterion
-        total = self.world.sum(torch.cat((sums, sums.new_tensor(flags))))
+        total, flag_sums = self.world.sum(torch.cat((sums, sums.new_tensor(flags)))).split((len(sums), len(flags)))
         size = len(self.names)
         before = criterion.loss_normalizer.clone()
         criterion.move_normalizer(total[size])
         values = total[:size] / criterion.loss_normalizer
         parts = dict(zip(self.names, values.unbind(), strict=True))
         final = criterion.final_loss(parts, self._balance or criterion.weights(parts))
-        losses = torch.cat((values, final.reshape(1), total[size : size + 1]))
+        losses = torch.cat((values, final.reshape(1), total[size : size + 2]))
         factor = before / criterion.loss_normalizer
-        return StepLosses([*self.names, "final_loss", COUNT], losses, factor, total[size + 1 :])
+        return StepLosses([*self.names, "final_loss", COUNT, POSITIONS], losses, total[size + 2 :], factor, flag_sums)
 
     def _sequences(self, pieces: Sequence[tuple[Piece, Batch]]) -> int:
         """The most sequences of a micro-batch of these pieces."""

@@ -13,7 +13,7 @@ from eventide.config import Config
 from eventide.layers.canvas import CanvasRule
 from eventide.layers.joined import JoinedLevels, join_levels
 from eventide.models.backbones import PyramidBackbone
-from eventide.models.criterion import COUNT, SummedCriterion
+from eventide.models.criterion import COUNT, PER_CLASS, SummedCriterion
 from eventide.models.heads import ClassHead, OffsetHead
 from eventide.models.necks import IdentityNeck, PyramidNeck
 from eventide.models.parts import (
@@ -124,7 +124,7 @@ class Criterion(SummedCriterion):
         teacher: PyramidOutput | None = None,
         teacher_share: float = 0.0,
     ) -> dict[str, Tensor]:
-        """`cls_loss`, `reg_loss` and `num_positives`; arguments as those of every criterion."""
+        """`cls_loss`, `reg_loss`, `num_positives`, `learnt_per_class`; arguments as those of every criterion."""
         lengths = [level.shape[1] for level in output.logits]
         points = pyramid_points(lengths, self.strides, self.regression_range, events.device)
         class_targets, distances = assign_targets(points, events, label_ids, self.num_classes, self.center_radius)
@@ -133,11 +133,13 @@ class Criterion(SummedCriterion):
             wanted = torch.lerp(distances, torch.cat(teacher.offsets, dim=1), teacher_share)
         valid = torch.cat(output.masks, dim=1)
         positive = (class_targets.sum(-1) > 0) & valid
+        per_class = (class_targets * positive.unsqueeze(-1)).sum((0, 1))
         class_targets = self.soften(class_targets, output, distances, positive)
         return {
             "cls_loss": self.class_loss(output, class_targets, valid),
             "reg_loss": self.boundary_loss(output, wanted, positive),
             COUNT: positive.sum(),
+            PER_CLASS: per_class,
         }
 
     def weights(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor | float]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from eventide.types import PyramidOutput
 
 COUNT = "num_positives"
+PER_CLASS = "learnt_per_class"
 
 
 class SummedCriterion(nn.Module):
@@ -22,6 +23,7 @@ class SummedCriterion(nn.Module):
     """
 
     parts: tuple[str, ...]  # names of the loss parts
+    num_classes: int
     loss_normalizer: Tensor
 
     def __init__(self, initial_normalizer: float, momentum: float):
@@ -42,7 +44,8 @@ class SummedCriterion(nn.Module):
         teacher: PyramidOutput | None = None,
         teacher_share: float = 0.0,
     ) -> dict[str, Tensor]:
-        """Scalars: every loss part summed over the batch, and `num_positives`, the number of learnt positions.
+        """Scalars: every loss part summed over the batch, and `num_positives`, the number of learnt positions; also
+        `learnt_per_class` (classes,), how many positions learn each class.
 
         `events` (B, G, 2) on the feature grid, `label_ids` (B, G), -1 where a row is no event. Where there is a
         `teacher`, the averaged model's output, its boundaries make up `teacher_share` of the targets.
@@ -68,6 +71,7 @@ class SummedCriterion(nn.Module):
         """
         sums = self.sums(output, events, label_ids, teacher, teacher_share)
         count = sums.pop(COUNT)
+        sums.pop(PER_CLASS)
         if self.training:
             self.move_normalizer(count)
         parts = {name: value / self.loss_normalizer for name, value in sums.items()}

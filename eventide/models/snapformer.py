@@ -15,7 +15,7 @@ from eventide.config import Config
 from eventide.layers.canvas import CanvasRule
 from eventide.layers.joined import join_levels
 from eventide.models.backbones import PyramidBackbone
-from eventide.models.criterion import COUNT, SummedCriterion
+from eventide.models.criterion import COUNT, PER_CLASS, SummedCriterion
 from eventide.models.heads import ClassHead
 from eventide.models.parts import (
     build_backbone,
@@ -97,8 +97,8 @@ class Criterion(SummedCriterion):
         teacher: PyramidOutput | None = None,
         teacher_share: float = 0.0,
     ) -> dict[str, Tensor]:
-        """`cls_loss`, `offset_loss` and `num_positives`. `events` (B, G, 2) are the time less and plus the width of
-        its target; a heatmap learns nothing from a teacher, whose share is 0.
+        """`cls_loss`, `offset_loss`, `num_positives`, `learnt_per_class`. `events` (B, G, 2) are the time less and
+        plus the width of its target; a heatmap learns nothing from a teacher, whose share is 0.
         """
         if teacher is not None:
             raise ValueError("a SnapFormer has no boundaries that a teacher could show")
@@ -106,11 +106,13 @@ class Criterion(SummedCriterion):
         last = mask.sum(1) - 1
         targets = heatmap_targets(logits.shape[1], self.stride, events, label_ids, self.num_classes, last)
         valid = mask.unsqueeze(-1)
+        learnt = (targets.heat >= 1) & valid
         error = (offsets.float() - targets.offset).abs() * (targets.learns_offset & valid)
         return {
             "cls_loss": (heatmap_focal_loss(logits, targets.heat) * valid).sum(),
             "offset_loss": error.sum(),
-            COUNT: ((targets.heat >= 1) & valid).sum(),
+            COUNT: learnt.sum(),
+            PER_CLASS: learnt.sum((0, 1)),
         }
 
     def weights(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
