@@ -33,7 +33,7 @@ from eventide.engine.optim import gradient_norm, scale_gradients, set_learning_r
 from eventide.engine.progress import Reporter
 from eventide.engine.run_folder import RunFolder
 from eventide.engine.schedule import Plan, learning_rate, teacher_share
-from eventide.engine.state import Counters, TrainingState
+from eventide.engine.state import TrainingState
 from eventide.engine.world import World, is_lost_connection
 from eventide.models.registry import DecodesOutputs
 from eventide.types import Batch, Detections, EventideError
@@ -314,7 +314,8 @@ class Trainer:
         self._agree_to_stop(found is None)
         parts = self.world.collect(found)
         self.world.by_first(lambda: self._judge(validation, epoch, parts or [], begin))
-        self.state.counters = Counters(**self.world.from_first(asdict(self.state.counters)))
+        # in place: the loop holds the same object
+        vars(self.state.counters).update(self.world.from_first(asdict(self.state.counters)))
 
     def _detect(self, validation: EventDataset) -> dict[str, Detections] | None:
         """Detections of this process's share of the recordings; None where it was asked to stop meanwhile."""
