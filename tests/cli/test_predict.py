@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from eventide.cli.predict_shown import Shown, first_before_others, said_once
 from eventide.engine.model_file import save_model
+from eventide.engine.processes import Launch
+from eventide.types import AlreadySaidError, EventideError, UsageError
 from tests.engine.making import tiny_config, write_config, write_data
 from tests.engine.test_predict import stored
 from tests.errors.error_case import CommandLineError, run_cli
@@ -209,3 +212,73 @@ def test_external_scores_give_the_classes(folder: Path) -> None:
     (folder / "scores.json").write_text(json.dumps({"rec5": [0.1, 0.9]}))
     with pytest.raises(CommandLineError, match="no external scores for recording"):
         predict(folder, *words, "--force")
+
+
+def test_the_same_command_goes_on(folder: Path) -> None:
+    whole = predict(folder, "--features", "data/features", output="whole.json")
+    shortest = min((folder / "data" / "features").iterdir(), key=lambda path: len(np.load(path)))
+    good = shortest.read_bytes()
+    np.save(shortest, np.full_like(np.load(shortest), np.nan))
+    with pytest.raises(CommandLineError, match=r"NaN or Inf.*; 7 of 8 recordings are finished, the same command goes"):
+        predict(folder, "--features", "data/features", "--csv", "r.csv")
+    assert not (folder / "r.json").exists()
+    shortest.write_bytes(good)
+    words = ["predict", "--checkpoint", "model.safetensors", "--output", "r.json", "--features", "data/features"]
+    said = run_cli([*words, "--csv", "r.csv"], folder).splitlines()
+    assert said[0] == "going on with r.json.parts: 7 of 8 recordings are finished"
+    assert said[1].endswith("; 7 were finished before)")
+    assert json.loads((folder / "r.json").read_text())["results"] == whole
+    assert not (folder / "r.json.parts").exists()
+
+
+def test_an_output_that_exists_is_kept_while_parts_are_there(folder: Path) -> None:
+    """The results of an earlier run, forced to be overwritten, are there until the new ones are."""
+    (folder / "r.json").write_text("{}")
+    shortest = min((folder / "data" / "features").iterdir(), key=lambda path: len(np.load(path)))
+    np.save(shortest, np.full_like(np.load(shortest), np.nan))
+    with pytest.raises(CommandLineError, match="NaN or Inf"):
+        predict(folder, "--features", "data/features", "--force")
+    assert (folder / "r.json").read_text() == "{}"
+    with pytest.raises(CommandLineError, match=r"r\.json exists already"):
+        predict(folder, "--features", "data/features")
+    assert (folder / "r.json.parts").exists()
+
+
+FIRST, SECOND = Launch("torchrun", 0, 2, 0, 2), Launch("torchrun", 1, 2, 1, 2)
+
+
+@pytest.mark.parametrize("error", [EventideError, UsageError])
+def test_who_tells_of_a_mistake(error: type[EventideError], monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+
+    def told(context: Any, launch: Launch) -> EventideError:
+        with pytest.raises(EventideError) as caught, context(launch):
+            raise error("no such folder")
+        return caught.value
+
+    assert str(told(said_once, FIRST)) == str(told(first_before_others, FIRST)) == "no such folder"
+    assert waited == []
+    second = told(said_once, SECOND)
+    assert isinstance(second, AlreadySaidError)
+    assert second.is_usage == (error is UsageError)
+    assert waited == []
+    second = told(first_before_others, SECOND)
+    assert (type(second), str(second)) == (error, "process 1 of 2: no such folder")
+    assert len(waited) == 1
+
+
+def test_a_line_a_minute_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    shown = Shown(FIRST, lambda finished, total: None, "r.json.parts")
+    shown.begin(0, 90)
+    for finished in range(1, 90):
+        now[0] += 2.0
+        shown.progress(finished, 90)
+    assert capsys.readouterr().out == "30 of 90 recordings\n60 of 90 recordings\n"
+    shown.failure(OSError(28, "No space left on device", "r.json.parts/a.jsonl"), 60, 90)
+    told = "error: process 0 of 2: No space left on device: r.json.parts/a.jsonl; the others finish what is theirs"
+    assert capsys.readouterr().err == f"{told}; 60 of 90 recordings are finished, the same command goes on from there\n"
