@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -22,15 +20,17 @@ from eventide.engine import guard
 from eventide.engine.checkpoint import checkpoint_path
 from eventide.engine.checkpoint_writer import CheckpointWriter
 from eventide.engine.compiling import CompiledDetector, compile_failure
-from eventide.engine.evaluate import detect_dataset, in_order, named_values, score, table
+from eventide.engine.evaluate import detect_dataset, in_order, score
 from eventide.engine.gradients import StepGradients, StepLosses
+from eventide.engine.hints import HARD, hints_of
 from eventide.engine.inference import Inference
 from eventide.engine.interrupt import Interruption
 from eventide.engine.logs import MetricsFile, NoLog, TensorBoard
 from eventide.engine.meters import Stopwatch, duration_text
-from eventide.engine.model_file import StoredModel, save_model
+from eventide.engine.model_keeper import ModelKeeper, refuse_incomplete
 from eventide.engine.optim import gradient_norm, scale_gradients, set_learning_rate
 from eventide.engine.progress import Reporter
+from eventide.engine.reports import Reports
 from eventide.engine.run_folder import RunFolder
 from eventide.engine.schedule import Plan, learning_rate, teacher_share
 from eventide.engine.state import TrainingState
@@ -84,12 +84,12 @@ class Trainer:
         train = self.config.train_cfg
         self.writer = CheckpointWriter(train.keep_checkpoints, train.async_checkpoints, self.reporter.line)
         self._saved_at, self._saved_step = time.monotonic(), -1
-        self._speed = ""  # losses and rate at the last report, for the bar
         self._interruption = Interruption()
-        self._asked = (
-            0.0,
-            0.0,
-        )  # processes asked to stop, those of them by SIGTERM, as all know since the last step
+        # processes asked to stop, those of them by SIGTERM, as all know since the last step
+        self._asked = 0.0, 0.0
+        hints = hints_of(self.config, self.plan, self.data, self.world.launch.local_size, self.reporter.line)
+        self.reports = Reports(self.config, self.plan, self.batch_plan, self.reporter, self.metrics, self.curves, hints)
+        self.keeper = ModelKeeper(self.folder, self.config, self.labels, self.fps, self.reporter)
 
     def run(self) -> None:
         """Train to the end, evaluate, keep the best and the last model.
@@ -130,9 +130,10 @@ class Trainer:
         self.watch.start()
         while counters.step < plan.total_steps:
             norm = self._step(steps)
-            self.watch.step()
             if counters.step % self.options.print_freq == 0 or counters.step == plan.total_steps:
-                self._report(norm)
+                self.reports.steps(self.state, norm, self.watch.read())
+            if counters.step % plan.steps_per_epoch == 0:
+                self.reports.epoch(self.state)
             self._show_bar()
             if self._checkpoint_due():
                 self._save()
@@ -147,20 +148,23 @@ class Trainer:
         rate = learning_rate(counters.step, self.plan, config.opt)
         share = teacher_share(counters.step, self.plan, config.train_cfg.teacher_share or 0.0)
         work = list(zip(pieces, batches, strict=True))
-        losses = self.gradients.compute(self.plan.first_batch(counters.step), work, share, self._flags())
+        losses = self.gradients.compute(
+            self.plan.first_batch(counters.step), work, share, [*self._flags(), *self._waits()]
+        )
         if state.scaler is not None:
             state.scaler.unscale_(state.optimizer)
         norm, factor = self._read(losses)
         if finite := math.isfinite(norm):
             limit = config.train_cfg.clip_grad_l2norm
-            if 0 < limit < norm:
+            if clipped := 0 < limit < norm:
                 factor *= limit / (norm + 1e-6)
             if factor != 1.0:
                 scale_gradients(state.optimizer, factor)
             set_learning_rate(state.optimizer, rate)
             state.optimizer.step()
             state.average.update()
-            state.losses.add(losses.names, losses.values)
+            state.losses.add(losses.names, losses.values, clipped)
+            state.epoch.add(losses.final, losses.per_class, hard=0 < HARD * limit < norm)
         if state.scaler is not None:
             state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
@@ -184,6 +188,10 @@ class Trainer:
         """Whether this process was asked to stop, and by SIGTERM."""
         return float(self._interruption.requested), float(self._interruption.is_termination)
 
+    def _waits(self) -> list[float]:
+        """Seconds that this process has waited for the data of the step, at its place among all processes."""
+        return [self.watch.last_wait if rank == self.world.rank else 0.0 for rank in range(self.world.size)]
+
     def _read(self, losses: StepLosses) -> tuple[float, float]:
         """The gradient norm, NaN where a loss is not finite, and the factor of the gradients: the one wait for the
         device in a step.
@@ -191,6 +199,7 @@ class Trainer:
         norm = gradient_norm(self.state.optimizer).to(losses.factor.device) * losses.factor + 0.0 * losses.values.sum()
         value, factor, *asked = torch.cat((torch.stack((norm, losses.factor)), losses.flags)).tolist()
         self._asked = asked[0], asked[1]
+        self.watch.step(max(asked[2:]))
         return value, factor
 
     def _count(self, finite: bool, ids: list[str]) -> None:
@@ -212,39 +221,8 @@ class Trainer:
     def _stop_since_not_finite(self, ids: list[str]) -> None:
         raise guard.not_finite(self.state.counters.bad_in_a_row, ids, self.writer.last)
 
-    def _report(self, norm: float) -> None:
-        """Print and log the steps since the last report."""
-        counters, plan = self.state.counters, self.plan
-        means = self.state.losses.read()
-        rate, waiting = self.watch.read()
-        epoch = (counters.step - 1) // plan.steps_per_epoch + 1
-        lr = learning_rate(counters.step - 1, plan, self.config.opt)
-        left = duration_text((plan.total_steps - counters.step) / rate)
-        parts = ", ".join(
-            f"{name.removesuffix('_loss')} {value:.4f}" for name, value in means.items() if "loss" in name
-        )
-        final = f"{means['final_loss']:.4f}" if means else "not finite"
-        self._speed = f"loss {final}, {rate:.2f} steps/s, {left} left"
-        self.reporter.step_line(
-            f"epoch {epoch}/{plan.epochs}, step {counters.step}/{plan.total_steps}, loss {parts or 'not finite'}, "
-            f"lr {lr:.3g}, {rate:.2f} steps/s, {left} left, {waiting:.0%} waiting for data"
-        )
-        values = {**means, "learning_rate": lr, "gradient_norm": norm if math.isfinite(norm) else -1.0}
-        values["padding_share"] = self.batch_plan.padding_share(epoch - 1)
-        speed = {"steps_per_second": rate, "waiting_share": waiting}
-        entry: dict[str, Any] = {
-            "kind": "train",
-            "step": counters.step,
-            "epoch": epoch,
-            "bad_steps": counters.bad_total,
-        }
-        self.metrics.write({**entry, **values, **speed})
-        self.curves.write({f"train/{name}": value for name, value in {**values, **speed}.items()}, counters.step)
-
     def _show_bar(self) -> None:
-        counters, plan = self.state.counters, self.plan
-        epoch = (counters.step - 1) // plan.steps_per_epoch + 1
-        self.reporter.bar(f"epoch {epoch}/{plan.epochs}", counters.step, plan.total_steps, self._speed)
+        self.reports.bar(self.state.counters.step)
 
     def _checkpoint_due(self) -> bool:
         step, options, plan = self.state.counters.step, self.options, self.plan
@@ -314,7 +292,10 @@ class Trainer:
         self._agree_to_stop(found is None)
         parts = self.world.collect(found)
         self.world.by_first(lambda: self._judge(validation, epoch, parts or [], begin))
-        # in place: the loop holds the same object
+        self._share_counters()
+
+    def _share_counters(self) -> None:
+        """Give all processes the first one's counters, in place: the loop holds the same object."""
         vars(self.state.counters).update(self.world.from_first(asdict(self.state.counters)))
 
     def _detect(self, validation: EventDataset) -> dict[str, Detections] | None:
@@ -349,31 +330,22 @@ class Trainer:
         detections = in_order(validation, {name: found for part in parts for name, found in (part or {}).items()})
         by_class = not validation.proposals or bool(self.config.test_cfg.ext_score_file)
         metrics = score(validation, detections, self.config, by_class=by_class)
-        counters.evaluated_epoch = epoch
-        better = counters.best_metric is None or metrics.average_mAP >= counters.best_metric  # of equals the later
-        if better:
-            counters.best_metric, counters.best_epoch = metrics.average_mAP, epoch
-            self._save_model(self.folder.best, metrics.average_mAP)
-        seconds = duration_text(time.perf_counter() - begin)
-        head = f"evaluation after epoch {epoch} ({len(validation)} recordings, {seconds})"
-        for line in [head + (", best so far" if better else ""), *table(metrics)]:
-            self.reporter.line(line)
-        values = named_values(metrics)
-        self.metrics.write({"kind": "evaluation", "step": counters.step, "epoch": epoch, **values})
-        self.curves.write({f"validation/{name}": value for name, value in values.items()}, counters.step)
-
-    def _save_model(self, path: Path, metric: float | None) -> None:
-        """Write the averaged weights as a model file."""
-        tensors = self.state.average.module.state_dict()
-        extra = {"step": self.state.counters.step, "average_mAP": metric}
-        save_model(path, StoredModel(self.config, self.labels, self.fps, tensors), extra)
+        best = ", best so far" if self.keeper.is_best(metrics.average_mAP, counters) else ""
+        head = f"evaluation after epoch {epoch} ({len(validation)} recordings, "
+        head += f"{duration_text(time.perf_counter() - begin)}){best}"
+        self.reports.evaluation(head, counters.step, epoch, metrics, validation, detections if by_class else None)
+        self.keeper.evaluated(self.state.average.module.state_dict(), metrics.average_mAP, epoch, counters)
 
     def _finish(self) -> None:
         """Write what a finished run has, and say where it is."""
         self.reporter.close_bar()
-        counters = self.state.counters
+        counters, evaluates = self.state.counters, self.validation is not None
+        problems = self.world.by_first(
+            lambda: self.keeper.finish(self.state.average.module.state_dict(), counters, evaluates=evaluates)
+        )
+        self._share_counters()
         self._save()  # once more: the last evaluation belongs to it
-        self.world.by_first(self._write_models)
+        self.world.by_first(lambda: refuse_incomplete(problems or [], self.writer))
         if isinstance(self.gradients.detector, CompiledDetector):
             self.reporter.line(self.gradients.detector.summary())
         if counters.bad_total:
@@ -382,12 +354,6 @@ class Trainer:
         if counters.best_metric is not None:
             best = f", average mAP {100 * counters.best_metric:.2f} after epoch {counters.best_epoch}"
         self.reporter.line(f"done: {self.folder.best}{best}")
-
-    def _write_models(self) -> None:
-        self._save_model(self.folder.last, None)
-        if self.validation is None:
-            self._save_model(self.folder.best, None)
-        self.writer.finish()
 
     def close(self) -> None:
         """Close the log files."""

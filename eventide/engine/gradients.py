@@ -39,6 +39,11 @@ class StepLosses:
     factor: Tensor  # (), what the gradients are to be multiplied by
     flags: Tensor  # (F,) the flags of all processes, added up
 
+    @property
+    def final(self) -> Tensor:
+        """The final loss, a scalar."""
+        return self.values[self.names.index("final_loss")]
+
 
 class StepGradients:
     """Computes gradients, step after step."""

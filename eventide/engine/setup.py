@@ -135,8 +135,8 @@ def set_up(
         labels=data.labels,
         fps=common_rate(config, data.recordings),
         reporter=reporter,
-        metrics=MetricsFile(folder.metrics, _keeps(state)) if world.is_first else NoLog(),
-        curves=TensorBoard(folder.tensorboard, state.counters.step) if world.is_first else NoLog(),
+        metrics=MetricsFile(folder.metrics, _keeps(state), reporter.line) if world.is_first else NoLog(),
+        curves=TensorBoard(folder.tensorboard, state.counters.step, reporter.line) if world.is_first else NoLog(),
     )
     trainer.writer.last = None if found is None else found[0]
     return trainer

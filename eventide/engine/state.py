@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from eventide.engine.ema import WeightAverage
-from eventide.engine.meters import LossMeter
+from eventide.engine.meters import EpochMeter, LossMeter
 from eventide.models.criterion import SummedCriterion
 
 
@@ -43,7 +43,7 @@ class TrainingState:
     ) -> None:
         self.detector, self.criterion, self.average = detector, criterion, average
         self.optimizer, self.scaler = optimizer, scaler
-        self.counters, self.losses = Counters(), LossMeter()
+        self.counters, self.losses, self.epoch = Counters(), LossMeter(), EpochMeter()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain containers only."""
@@ -55,6 +55,7 @@ class TrainingState:
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "counters": asdict(self.counters),
             "losses": self.losses.state_dict(),
+            "epoch": self.epoch.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -66,4 +67,7 @@ class TrainingState:
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
         self.counters = Counters(**state["counters"])
-        self.losses.load_state_dict(state["losses"], next(self.detector.parameters()).device)
+        device = next(self.detector.parameters()).device
+        self.losses.load_state_dict(state["losses"], device)
+        if "epoch" in state:  # older checkpoints have none
+            self.epoch.load_state_dict(state["epoch"], device)
