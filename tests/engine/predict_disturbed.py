@@ -1,6 +1,6 @@
 """`eventide predict`, disturbed: `predict_disturbed.py HOW RANK BATCH ARGUMENTS` in place of `eventide ARGUMENTS`.
 
-In the process RANK, when it is about to write its batch number BATCH, counted from 0:
+In the process RANK of the first start, when it is about to write its batch number BATCH, counted from 0:
 
     kill    SIGKILL ends it
     tear    half of the lines is written, then SIGKILL ends it
@@ -51,6 +51,7 @@ def disturb(how: str, batch: int) -> None:
 
 if __name__ == "__main__":
     how, rank, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    if how == "slow" or os.environ.get("RANK", "0") == rank:
+    is_meant = os.environ.get("RANK", "0") == rank and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    if how == "slow" or is_meant:
         disturb(how, batch)
     main(sys.argv[4:])
