@@ -67,8 +67,7 @@ class Side:
         """Steps of the trainer, with a line in every log after each."""
         for _ in range(count):
             norm = self.trainer._step(self.stream)
-            self.trainer.watch.step()
-            self.trainer._report(norm)
+            self.trainer.reports.steps(self.trainer.state, norm, self.trainer.watch.read())
 
     def bare(self, count: int) -> None:
         """Forward, backward, clipping, update."""
