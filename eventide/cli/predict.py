@@ -108,6 +108,9 @@ def _prepare(
     from eventide.engine.predict_files import SplitWork, describe_features
     from eventide.engine.predict_run import result_settings
 
+    for name in source.features:
+        if "://" not in name and not Path(name).exists():
+            raise UsageError(f"--features {name}: there is no such folder")
     device = device_of_process(device, launch)
     change = _with_keys(source) if source.config is None else _with_data(source.config, source)
     model = load_stored(source.checkpoint)
@@ -218,9 +221,6 @@ def _folder(predictor: Predictor, source: Source) -> FolderWork:
     from eventide.data.annotations import load_annotations
     from eventide.engine.predict_files import FolderWork
 
-    for folder in source.features:
-        if "://" not in folder and not Path(folder).exists():
-            raise UsageError(f"--features {folder}: there is no such folder")
     known = {}
     if source.annotations is not None:
         known = load_annotations(source.annotations, labels=predictor.labels, require=False).recordings
