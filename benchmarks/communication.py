@@ -32,7 +32,8 @@ CONFIGS = ("configs/hapt_segments.yaml", "configs/hardware/a100.yaml", "configs/
 ENOUGH = 0.9  # share of the time that a GPU should compute
 GPUS = (8, 16, 32, 64, 128, 256)
 PER_MACHINE = 8
-FLAGS = 2  # that a process was asked to stop, and by SIGTERM: sent with the loss values
+# Sent with the loss parts: learnt positions and positions; that a process was asked to stop, and by SIGTERM.
+WITH_LOSSES = 4
 BACKWARD_SHARE = 2 / 3  # of a step: two of three matrix products
 
 
@@ -60,11 +61,15 @@ class Traffic:
     name: str
     parameters: int
     buckets: tuple[int, ...]  # gradients
-    sums: int  # losses, number of learnt positions, flags
+    values: int  # float32 numbers that are sent after them, and one more for each process
 
     @property
     def gradients(self) -> int:
         return sum(self.buckets)
+
+    def messages(self, processes: int) -> tuple[int, ...]:
+        """Bytes of all messages; in the last one, each of so many processes says how long it has waited for data."""
+        return (*self.buckets, 4 * (self.values + processes))
 
 
 def traffic_of(name: str, config: Config) -> Traffic:
@@ -74,9 +79,8 @@ def traffic_of(name: str, config: Config) -> Traffic:
     parameters = parameters_of(build_optimizer(config.opt, model.detector, model.criterion))
     buckets = cut_into_buckets(list(reversed(parameters)), BUCKET_BYTES)
     sizes = tuple(sum(p.numel() * p.element_size() for p in bucket) for bucket in buckets)
-    values = len(model.criterion.parts) + 1 + FLAGS
-    passes = values + (len(model.criterion.parts) + 1 if model.criterion.balances else 0)
-    return Traffic(name, sum(p.numel() for p in parameters), sizes, passes * 4)
+    values = len(model.criterion.parts) + model.criterion.num_classes + WITH_LOSSES
+    return Traffic(name, sum(p.numel() for p in parameters), sizes, values)
 
 
 def sent_all_reduce(size: float, processes: int) -> float:
@@ -84,14 +88,9 @@ def sent_all_reduce(size: float, processes: int) -> float:
     return 2 * (processes - 1) / processes * size
 
 
-def sent_sharded(size: float, processes: int, passes: int = 1) -> float:
-    """The same for a model in shards (FSDP): parameters are gathered forwards and backwards, gradients scattered."""
-    return 3 * passes * (processes - 1) / processes * size
-
-
 def sent_in_step(traffic: Traffic, processes: int) -> float:
     """Bytes that a process sends in a training step."""
-    return sent_all_reduce(traffic.gradients + traffic.sums, processes)
+    return sent_all_reduce(sum(traffic.messages(processes)), processes)
 
 
 def message_seconds(size: float, gpus: int, link: Link) -> float:
@@ -107,21 +106,21 @@ def message_seconds(size: float, gpus: int, link: Link) -> float:
 
 def step_seconds(traffic: Traffic, gpus: int, link: Link) -> float:
     """Seconds of all messages of a step, one after the other."""
-    return sum(message_seconds(size, gpus, link) for size in (*traffic.buckets, traffic.sums))
+    return sum(message_seconds(size, gpus, link) for size in traffic.messages(gpus))
 
 
 def exposed_seconds(traffic: Traffic, gpus: int, link: Link, pass_seconds: float) -> float:
     """Seconds of a step in which a GPU does nothing but wait for messages.
 
     Buckets are sent as they fill, evenly over the backward part of the last pass, one at a time; the last one is full
-    only at the end of it. The sums follow.
+    only at the end of it. The losses follow.
     """
     backward = BACKWARD_SHARE * pass_seconds
     free = 0.0  # when the link has sent all before
     for number, size in enumerate(traffic.buckets, 1):
         ready = backward * number / len(traffic.buckets)
         free = max(free, ready) + message_seconds(size, gpus, link)
-    return max(free - backward, 0.0) + message_seconds(traffic.sums, gpus, link)
+    return max(free - backward, 0.0) + message_seconds(traffic.messages(gpus)[-1], gpus, link)
 
 
 @dataclass(frozen=True)
@@ -176,12 +175,12 @@ def counted_table(traffics: Sequence[Traffic]) -> str:
             f"{traffic.parameters / 1e6:.1f} M",
             mega(traffic.gradients),
             str(len(traffic.buckets)),
-            f"{traffic.sums} B",
+            f"{traffic.messages(8)[-1]} B",
             *(mega(sent_in_step(traffic, n)) for n in (2, 8, 256)),
         ]
         for traffic in traffics
     ]
-    header = ["configuration", "parameters", "gradients", "messages", "sums", "sent by 1 of 2", "of 8", "of 256"]
+    header = ["configuration", "parameters", "gradients", "in messages", "losses", "sent by 1 of 2", "of 8", "of 256"]
     return table(header, rows)
 
 
