@@ -11,7 +11,13 @@ import torch
 from eventide.ops.problems import name_some
 from eventide.types import EventideError
 
-ALLOCATOR_PHRASES = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+ALLOCATOR_PHRASES = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "std::bad_alloc",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -33,7 +39,7 @@ def out_of_memory(what: str, sequences: int, longest: int, checkpoint: Path | No
     return EventideError(
         f"out of memory in {what} with {sequences} sequence(s) of up to {longest} feature vectors. Enable Flash "
         "Attention, reduce batch size: set model.backbone.use_flash_attn: true (convTransformerv2), lower "
-        f"{_remedy(what)}. {_kept(checkpoint)}"
+        f"{_remedy(what, sequences)}. {_kept(checkpoint)}"
     )
 
 
@@ -54,10 +60,11 @@ def not_finite(steps: int, ids: Sequence[str], checkpoint: Path | None) -> Event
     )
 
 
-def _remedy(what: str) -> str:
+def _remedy(what: str, sequences: int) -> str:
     if what == "evaluation":
         return "test_cfg.batch_size, or set test_cfg.chunk for windows"
-    return "loader.batch_size and raise train_cfg.accum_steps, or lower dataset.max_seq_len"
+    by_itself = ", or let train_cfg.auto_microbatch: true cut batches by itself" if sequences > 1 else ""
+    return f"loader.batch_size and raise train_cfg.accum_steps, or lower dataset.max_seq_len{by_itself}"
 
 
 def _kept(checkpoint: Path | None) -> str:

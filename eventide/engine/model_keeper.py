@@ -35,6 +35,7 @@ class ModelKeeper:
     ) -> None:
         self.folder, self.config, self.labels, self.fps, self.reporter = folder, config, labels, fps, reporter
         self._waiting: Best | None = None
+        self._said = False  # that it waits
 
     def is_best(self, metric: float, counters: Counters) -> bool:
         """Whether no earlier evaluation was better; of equals the later is kept."""
@@ -53,7 +54,10 @@ class ModelKeeper:
         if self._waiting is None:
             return
         if failure := self._write_best(counters):
-            self.reporter.line(f"warning: the best model is not kept yet: {failure}; training goes on")
+            if not self._said:
+                self._said = True
+                text = "training goes on, it is tried again after each evaluation and at the end"
+                self.reporter.line(f"warning: the best model is not kept yet: {failure}; {text}")
             if self._waiting.epoch == epoch:
                 counters.evaluated_epoch = epoch - 1
                 self._waiting.tensors = copied(self._waiting.tensors)
@@ -67,6 +71,9 @@ class ModelKeeper:
             return failure
         counters.best_metric, counters.best_epoch = best.metric, best.epoch
         self._waiting = None
+        if self._said:
+            self._said = False
+            self.reporter.line(f"the best model is kept again: {self.folder.best}")
         return ""
 
     def _write(self, name: str, tensors: Mapping[str, Tensor], step: int, metric: float | None) -> str:
