@@ -256,8 +256,10 @@ class TrainConfig(Section):
         description="When memory runs out in a step, halve its micro-batches, do twice as many and go on: the "
         "gradients, and so the result, stay those of the whole batches.",
     )
-    strategy: Literal["auto", "ddp", "fsdp"] = later(
-        "auto", "How several processes share the model: whole copies (ddp) or in parts (fsdp)."
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto",
+        description="How several processes share the model: each has it whole (ddp), or keeps a part of it and borrows "
+        "the rest layer by layer (fsdp), for models that do not fit whole. auto is ddp. The result is the same.",
     )
     async_checkpoints: bool = Field(
         True, description="Write checkpoints beside the training, from a copy in memory; false: training waits."

@@ -10,6 +10,7 @@ from typing import Any
 
 from eventide.config import BackboneConfig, Config, HeatmapConfig, sum_of
 from eventide.config_finding import Finding as Finding
+from eventide.config_processes import in_parts
 from eventide.config_schema import fields, section_class
 from eventide.config_unused import unused_by_points, unused_without_suppression
 
@@ -385,6 +386,7 @@ _CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     _schedule,
     _post_processing,
     _suppression,
+    in_parts,
     unused_by_points,
     unused_without_suppression,
 )

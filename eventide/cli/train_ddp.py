@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -19,6 +19,10 @@ def train_ddp(
         bool,
         Parameter(help="Multiply the learning rate by processes x accumulated batches.", negative="--no-lr-scaling"),
     ] = True,
+    strategy: Annotated[
+        Literal["auto", "ddp", "fsdp"] | None,
+        Parameter(help="Whole copies of the model (ddp) or parts of it (fsdp); train_cfg.strategy."),
+    ] = None,
     connect_timeout: Annotated[float, Parameter(help="Seconds to wait for the other processes to come.")] = 60,
 ) -> None:
     """Train a model in the processes that torchrun or srun has started, or in this one alone.
@@ -35,7 +39,9 @@ def train_ddp(
         if not 0 < connect_timeout < float("inf"):
             raise UsageError(f"--connect-timeout {connect_timeout}: give a number of seconds above 0")
         launch = find_launch()
-        loaded = options.load(config, *([] if lr_scaling else ["opt.scale_learning_rate=false"]))
+        overrides = [] if lr_scaling else ["opt.scale_learning_rate=false"]
+        overrides += [] if strategy is None else [f"train_cfg.strategy={strategy}"]
+        loaded = options.load(config, *overrides)
 
         from eventide.engine.devices import pick_device
 

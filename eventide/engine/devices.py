@@ -90,15 +90,16 @@ def cpu_has_bfloat16() -> bool:
 
 
 def make_fabric(
-    device: torch.device, precision: PrecisionName, launch: Launch | None = None
+    device: torch.device, precision: PrecisionName, launch: Launch | None = None, in_parts: bool = False
 ) -> tuple[Fabric, torch.amp.GradScaler | None]:
     """This process on its device, and the loss scaler where the precision needs one.
 
     Devices, nodes and environment are told: left to itself, Fabric follows what a cluster's variables suggest, and on
-    CPUs starts runs of its own.
+    CPUs starts runs of its own. With `in_parts`, where each process sees a part of the gradients, the scaler asks all
+    processes whether one was not finite.
     """
     launch = launch or Launch()
-    scaler = torch.amp.GradScaler(device.type) if precision == "16-mixed" else None
+    scaler = _make_scaler(device, in_parts) if precision == "16-mixed" else None
     plugin = Precision() if precision == "32-true" else MixedPrecision(precision, device.type, scaler)
     several = launch.size > 1
     all_devices = launch.local_size if device.type == "cpu" else list(range(launch.local_size))
@@ -111,6 +112,14 @@ def make_fabric(
     )
     fabric.launch()
     return fabric, scaler
+
+
+def _make_scaler(device: torch.device, in_parts: bool) -> torch.amp.GradScaler:
+    if not in_parts:
+        return torch.amp.GradScaler(device.type)
+    from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+
+    return ShardedGradScaler(device.type, process_group=torch.distributed.group.WORLD)
 
 
 class Unwrapped(DDPStrategy):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,10 +22,26 @@ class WeightAverage:
     def __init__(self, module: nn.Module, limit: float, ramp: bool) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self.limit, self.ramp, self.updates = limit, ramp, 0
-        pairs = list(zip(self.module.parameters(), module.parameters(), strict=True))
-        self._averages: list[Tensor] = [average for average, _ in pairs]
-        self._weights: list[Tensor] = [weight.detach() for _, weight in pairs]  # views: they see every later step
+        self.follow(module)
+
+    def follow(self, module: nn.Module) -> None:
+        """From now on follow the weights where `module` has them at present."""
+        self._averages, self._weights = self.tensors_of(self.module), self.tensors_of(module)
         self._buffers = list(zip(self.module.buffers(), module.buffers(), strict=True))
+
+    def tensors_of(self, module: nn.Module) -> list[Tensor]:
+        """What is averaged of a module, as views: they see every later step."""
+        return [parameter.detach() for parameter in module.parameters()]
+
+    @property
+    def whole(self) -> nn.Module:
+        """The averaged model for this process alone, while it is `gathered`."""
+        return self.module
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """All processes enter and leave together; meanwhile each may use `whole` as it likes."""
+        yield
 
     def decay(self) -> float:
         """Decay of the next update."""

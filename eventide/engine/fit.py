@@ -28,7 +28,7 @@ from eventide.engine.interrupt import Interruption
 from eventide.engine.logs import MetricsFile, NoLog, TensorBoard
 from eventide.engine.meters import Stopwatch, duration_text
 from eventide.engine.model_keeper import ModelKeeper, refuse_incomplete
-from eventide.engine.optim import gradient_norm, scale_gradients, set_learning_rate
+from eventide.engine.optim import scale_gradients, set_learning_rate
 from eventide.engine.progress import Reporter
 from eventide.engine.reports import Reports
 from eventide.engine.run_folder import RunFolder
@@ -87,6 +87,7 @@ class Trainer:
         self._interruption = Interruption()
         # processes asked to stop, those of them by SIGTERM, as all know since the last step
         self._asked = 0.0, 0.0
+        self._is_late = False  # whether a checkpoint is due by the clock of the first process
         hints = hints_of(self.config, self.plan, self.data, self.world.launch.local_size, self.reporter.line)
         self.reports = Reports(self.config, self.plan, self.batch_plan, self.reporter, self.metrics, self.curves, hints)
         self.keeper = ModelKeeper(self.folder, self.config, self.labels, self.fps, self.reporter)
@@ -148,9 +149,8 @@ class Trainer:
         rate = learning_rate(counters.step, self.plan, config.opt)
         share = teacher_share(counters.step, self.plan, config.train_cfg.teacher_share or 0.0)
         work = list(zip(pieces, batches, strict=True))
-        losses = self.gradients.compute(
-            self.plan.first_batch(counters.step), work, share, [*self._flags(), *self._waits()]
-        )
+        flags = [*self._flags(), self._lateness(), *self._waits()]
+        losses = self.gradients.compute(self.plan.first_batch(counters.step), work, share, flags)
         if state.scaler is not None:
             state.scaler.unscale_(state.optimizer)
         norm, factor = self._read(losses)
@@ -188,6 +188,11 @@ class Trainer:
         """Whether this process was asked to stop, and by SIGTERM."""
         return float(self._interruption.requested), float(self._interruption.is_termination)
 
+    def _lateness(self) -> float:
+        """Whether a checkpoint is due by the clock: the first process's, since all must save together."""
+        minutes = self.config.train_cfg.checkpoint_minutes
+        return float(self.world.is_first and 0 < 60 * minutes < time.monotonic() - self._saved_at)
+
     def _waits(self) -> list[float]:
         """Seconds that this process has waited for the data of the step, at its place among all processes."""
         return [self.watch.last_wait if rank == self.world.rank else 0.0 for rank in range(self.world.size)]
@@ -196,10 +201,12 @@ class Trainer:
         """The gradient norm, NaN where a loss is not finite, and the factor of the gradients: the one wait for the
         device in a step.
         """
-        norm = gradient_norm(self.state.optimizer).to(losses.factor.device) * losses.factor + 0.0 * losses.values.sum()
-        value, factor, *asked = torch.cat((torch.stack((norm, losses.factor)), losses.flags)).tolist()
-        self._asked = asked[0], asked[1]
-        self.watch.step(max(asked[2:]))
+        norm = self.gradients.reduction.norm(self.state.optimizer).to(losses.factor.device)
+        norm = norm * losses.factor + 0.0 * losses.values.sum()
+        read = torch.cat((torch.stack((norm, losses.factor)), losses.flags)).tolist()
+        value, factor, asked, terminated, late, *waits = read
+        self._asked, self._is_late = (asked, terminated), late > 0
+        self.watch.step(max(waits))
         return value, factor
 
     def _count(self, finite: bool, ids: list[str]) -> None:
@@ -230,8 +237,7 @@ class Trainer:
             return True
         if step % plan.steps_per_epoch == 0 and options.checkpoint_epochs:
             return (step // plan.steps_per_epoch) % options.checkpoint_epochs == 0
-        minutes = self.config.train_cfg.checkpoint_minutes
-        if minutes and time.monotonic() - self._saved_at > 60 * minutes:
+        if self._is_late:
             return True
         return options.checkpoint_steps > 0 and step % options.checkpoint_steps == 0
 
@@ -282,7 +288,7 @@ class Trainer:
             return
         wanted = self.options.eval_freq > 0 and epoch % self.options.eval_freq == 0
         if wanted or epoch == plan.epochs:
-            with self.watch.paused():
+            with self.watch.paused(), self.state.average.gathered():
                 self._evaluate(self.validation, epoch)
 
     def _evaluate(self, validation: EventDataset, epoch: int) -> None:
@@ -308,7 +314,7 @@ class Trainer:
 
         longest = max(validation.length(index) for index in range(len(validation)))
         self.gradients.work = ("evaluation", self.config.test_cfg.batch_size, longest)
-        module = self.state.average.module
+        module = self.state.average.whole
         inference = Inference(module, self.decoder, self.config, self.labels, self.fabric.autocast)
         try:
             return detect_dataset(inference, validation, self.config.loader.num_workers, on_progress, self.share)
@@ -334,15 +340,15 @@ class Trainer:
         head = f"evaluation after epoch {epoch} ({len(validation)} recordings, "
         head += f"{duration_text(time.perf_counter() - begin)}){best}"
         self.reports.evaluation(head, counters.step, epoch, metrics, validation, detections if by_class else None)
-        self.keeper.evaluated(self.state.average.module.state_dict(), metrics.average_mAP, epoch, counters)
+        self.keeper.evaluated(self.state.average.whole.state_dict(), metrics.average_mAP, epoch, counters)
 
     def _finish(self) -> None:
         """Write what a finished run has, and say where it is."""
         self.reporter.close_bar()
         counters, evaluates = self.state.counters, self.validation is not None
-        problems = self.world.by_first(
-            lambda: self.keeper.finish(self.state.average.module.state_dict(), counters, evaluates=evaluates)
-        )
+        with self.state.average.gathered():
+            tensors = self.state.average.whole.state_dict()
+            problems = self.world.by_first(lambda: self.keeper.finish(tensors, counters, evaluates=evaluates))
         self._share_counters()
         self._save()  # once more: the last evaluation belongs to it
         self.world.by_first(lambda: refuse_incomplete(problems or [], self.writer))

@@ -154,8 +154,9 @@ class StepGradients:
         """Weights from the losses of the whole step, which take a pass of their own."""
         total = self._nothing()
         for part in parts:
+            sums = self._stacked(self._sums(part, share))  # also of what does not count: others wait for the pass
             if part[2]:
-                total += self._stacked(self._sums(part, share))
+                total += sums
         self.world.sum(total)
         size = len(self.names)
         normalizer = self.state.criterion.moved_normalizer(total[size])

@@ -14,6 +14,9 @@ from typing import Protocol
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from eventide.engine.optim import gradient_norm
 
 BUCKET_BYTES = 25 * 2**20  # what one message holds: enough to be worth its latency, little enough to start early
 
@@ -30,8 +33,12 @@ class Reduction(Protocol):
     def finish(self) -> None:
         """Return once the gradients are those of all processes."""
 
+    def norm(self, optimizer: Optimizer) -> Tensor:
+        """Total L2 norm of the gradients, after `finish`; the host does not wait for it."""
+        return gradient_norm(optimizer)
 
-class NoReduction:
+
+class NoReduction(Reduction):
     """One process: its gradients are all there are."""
 
     def restart(self) -> None: ...
@@ -41,7 +48,7 @@ class NoReduction:
     def finish(self) -> None: ...
 
 
-class GradientSum:
+class GradientSum(Reduction):
     """Sums the gradients of `parameters`, which are the same in every process, in the same order."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], bucket_bytes: int = BUCKET_BYTES) -> None:

@@ -34,6 +34,7 @@ HARMLESS = (
     "train_cfg.max_bad_steps",
     "train_cfg.auto_microbatch",
     "train_cfg.async_checkpoints",
+    "train_cfg.strategy",
     "opt.scale_learning_rate",
     "test_cfg.batch_size",
 )

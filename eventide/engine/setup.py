@@ -28,7 +28,7 @@ from eventide.engine.optim import build_optimizer, parameters_of
 from eventide.engine.planning import plan_run, step_lines
 from eventide.engine.processes import Launch
 from eventide.engine.progress import Reporter
-from eventide.engine.reduction import GradientSum, NoReduction
+from eventide.engine.reduction import GradientSum, NoReduction, Reduction
 from eventide.engine.resuming import (
     check_same_run,
     find_checkpoint,
@@ -38,10 +38,12 @@ from eventide.engine.resuming import (
 )
 from eventide.engine.run_folder import RunFolder
 from eventide.engine.schedule import Plan
+from eventide.engine.sharded_state import state_in_parts
+from eventide.engine.sharding import group_of_one, refuse_sharding
 from eventide.engine.state import Counters, TrainingState
 from eventide.engine.weights import describe_model
 from eventide.engine.world import World
-from eventide.models import build
+from eventide.models import Architecture, build
 from eventide.ops.files import write_text
 from eventide.ops.problems import raise_problems
 from eventide.types import EventideError, Recording
@@ -63,6 +65,7 @@ def train(config: Config, folder: RunFolder, options: FitOptions, world: World |
         log = folder.log if world.is_first else None
         reporter = stack.enter_context(closing(Reporter(log, silent=not world.is_first)))
         try:
+        stack.enter_context(group_of_one(world, wanted=config.train_cfg.strategy == "fsdp"))
             trainer = set_up(config, folder, options, reporter, world)
             with closing(trainer):
                 trainer.run()
@@ -95,15 +98,17 @@ def set_up(
         world.together(lambda: check_same_run(found[1], found[0], config, plan, data.labels, options.amp))
     world.same("data", {"recordings": len(data), "labels": data.labels, "lengths": _digest(data, validation)})
 
-    fabric, scaler = make_fabric(device, precision, world.launch)
+    in_parts = config.train_cfg.strategy == "fsdp"
+    fabric, scaler = make_fabric(device, precision, world.launch, in_parts)
     torch.manual_seed(config.seed)
     model = build(config)
     model.set_longest_event(data.longest_event())
-    detector = fabric.setup_module(model.detector)
-    criterion = model.criterion.to(device)
-    average = WeightAverage(model.detector, config.train_cfg.ema_decay, config.train_cfg.ema_ramp)
-    optimizer = build_optimizer(config.opt, model.detector, criterion)
-    state = TrainingState(model.detector, criterion, average, optimizer, scaler)
+    detector = fabric.setup_module(model.detector, move_to_device=not in_parts)  # parts move there one by one
+    model.criterion.to(device)
+    if in_parts:
+        state, reduction = state_in_parts(config, world, model, device, scaler)
+    else:
+        state, reduction = _whole_state(config, world, model, scaler)
     if found is not None:
         state.load_state_dict(found[1])
         world.by_first(lambda: take_over_best(folder, state.counters, found[0]))
@@ -117,7 +122,6 @@ def set_up(
         print_warnings(reporter, warnings)
         reporter.line(f"going on from {found[0]}, step {state.counters.step} of {plan.total_steps}")
     compiled = _compiled(detector, model.detector, config, batch_plan)
-    reduction = GradientSum(parameters_of(optimizer)) if world.size > 1 else NoReduction()
     trainer = Trainer(
         config=config,
         options=options,
@@ -125,7 +129,7 @@ def set_up(
         folder=folder,
         fabric=fabric,
         world=world,
-        share=Share(world.rank, world.size),
+        share=Share(world.rank, world.size, equal=in_parts),
         gradients=StepGradients(config, fabric, world, compiled, state, reduction, announcer(reporter, world)),
         state=state,
         decoder=model.decoder,
@@ -143,6 +147,16 @@ def set_up(
 
 
 def settings_of(config: Config, options: FitOptions) -> dict[str, Any]:
+def _whole_state(
+    config: Config, world: World, model: Architecture, scaler: torch.amp.GradScaler | None
+) -> tuple[TrainingState, Reduction]:
+    """The state of a training at its beginning, every process with the whole model, and how gradients are summed."""
+    average = WeightAverage(model.detector, config.train_cfg.ema_decay, config.train_cfg.ema_ramp)
+    optimizer = build_optimizer(config.opt, model.detector, model.criterion)
+    reduction = GradientSum(parameters_of(optimizer)) if world.size > 1 else NoReduction()
+    return TrainingState(model.detector, model.criterion, average, optimizer, scaler), reduction
+
+
     """All settings that must be the same in all processes, flat."""
     flat: dict[str, Any] = {}
 
@@ -244,6 +258,8 @@ def _training_device(config: Config, launch: Launch) -> torch.device:
     if config.train_cfg.compile:
         refuse_without_compiler(device)
     return device
+    if config.train_cfg.strategy == "fsdp":
+        refuse_sharding(device)
 
 
 def _compiled(

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -84,10 +83,10 @@ class PyramidBackbone(nn.Module):
         if self.rotary_width is not None:
             canvas = replace(canvas, rotation=rotation_table(x.shape[1], self.rotary_width, x))
         for block in self.stem:
-            x, canvas = run_block(block, x, canvas)
+            x, canvas = block(x, canvas)
         levels, canvases = [x], [canvas]
         for block in self.branch:
-            x, canvas = run_block(block, x, canvas)
+            x, canvas = block(x, canvas)
             levels.append(x)
             canvases.append(canvas)
         return levels, canvases
@@ -102,14 +101,6 @@ class PyramidBackbone(nn.Module):
             canvas,
             reach=convolutions_reach(self.embd),
         )
-
-
-def run_block(block: nn.Module, x: Tensor, canvas: Canvas) -> tuple[Tensor, Canvas]:
-    """`block(x, canvas)`, long sequences in pieces where no gradient is kept."""
-    block = cast(ConvBlock | TransformerBlock, block)
-    stride = block.stride
-    out = in_overlapping_pieces(lambda part, cut: block(part, cut)[0], x, canvas, reach=block.reach, stride=stride)
-    return out, canvas if stride == 1 else canvas.downsample(stride)
 
 
 def conv_backbone(embedding: Embedding, arch: tuple[int, int, int], scale_factor: int) -> PyramidBackbone:

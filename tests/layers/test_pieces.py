@@ -13,7 +13,6 @@ from eventide.layers import pieces
 from eventide.layers.blocks import BlockStyle, ConvBlock, TransformerBlock
 from eventide.layers.canvas import Canvas
 from eventide.layers.pieces import in_overlapping_pieces
-from eventide.models.backbones import run_block
 from eventide.ops.rope import rotation_table
 
 ROWS, CHANNELS = 40, 8
@@ -86,7 +85,7 @@ def test_blocks(window: int, stride: int, length: int) -> None:
             x = canvas.keep_inside(draw(length, 2))
             whole, below = block(x, canvas)
             with torch.no_grad():
-                found, cut_below = run_block(block, x, canvas)
+                found, cut_below = block(x, canvas)
             torch.testing.assert_close(found, whole, rtol=1e-9, atol=1e-9, msg=f"{name}, {kind}: {{}}".format)
             assert cut_below.has_margin == below.has_margin
             for mine, theirs in ((cut_below.valid, below.valid), (cut_below.inside, below.inside)):
