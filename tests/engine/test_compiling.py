@@ -182,7 +182,7 @@ def plain_run(tiny_data: Path) -> Path:
 
 def test_a_compiled_run(tiny_data: Path, tmp_path: Path, plain_run: Path) -> None:
     trainer = run_training(tmp_path, config_for(tiny_data), "compiled", print_freq=1, eval_freq=1)
-    compiled = trainer.detector
+    compiled = trainer.gradients.detector
     assert isinstance(compiled, CompiledDetector)
     assert 1 < len(compiled.seen) <= len(trainer.batch_plan.lengths) <= 3
     assert compiled.graphs == len(compiled.seen)  # four epochs with a smaller batch each and an evaluation between
@@ -218,7 +218,7 @@ def test_compiling_may_change_on_resuming(
     middle = str(whole.folder.checkpoints / "step_00000010.pt")
     other = config_for(tiny_data, not compile)
     resumed = run_training(tmp_path, other, "resumed", resume=middle, eval_freq=0)
-    assert isinstance(resumed.detector, CompiledDetector) is not compile
+    assert isinstance(resumed.gradients.detector, CompiledDetector) is not compile
     tensors, again = (all_tensors(trainer.state.state_dict()["model"]) for trainer in (whole, resumed))
     for name, tensor in tensors.items():
         assert torch.allclose(tensor, again[name], rtol=1e-3, atol=1e-5), name
@@ -227,8 +227,8 @@ def test_compiling_may_change_on_resuming(
 def test_mixed_precision(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: True)  # where it has not, it is slow but the same
     trainer = run_training(tmp_path, config_for(tiny_data), "amp", amp=True, print_freq=1)
-    assert isinstance(trainer.detector, CompiledDetector)
-    assert trainer.detector.graphs == len(trainer.detector.seen)
+    assert isinstance(trainer.gradients.detector, CompiledDetector)
+    assert trainer.gradients.detector.graphs == len(trainer.gradients.detector.seen)
     assert "mixed precision: bfloat16" in trainer.folder.log.read_text()
     assert trainer.state.counters.bad_total == 0
 
@@ -332,6 +332,6 @@ def test_on_cuda(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     torch._dynamo.reset()
     config = config_for(tiny_data).model_copy(update={"device": "cuda"})
     trainer = run_training(tmp_path, config, "cuda", amp=amp)
-    assert isinstance(trainer.detector, CompiledDetector)
-    assert trainer.detector.graphs == len(trainer.detector.seen)
+    assert isinstance(trainer.gradients.detector, CompiledDetector)
+    assert trainer.gradients.detector.graphs == len(trainer.gradients.detector.seen)
     assert trainer.state.counters.bad_total == 0
