@@ -60,13 +60,16 @@ SOURCES = (
 
 @dataclass(frozen=True)
 class Row:
-    """What one process measured. Rates are recordings per second, memory MB."""
+    """What one process measured. Rates are recordings per second, memory MB, time of the processor microseconds per
+    recording of the main process: what a busy machine changes least, where there are no loader processes.
+    """
 
     source: str
     workers: int
     rate: float
     peaks: tuple[float, ...]  # at POINTS
     recordings: int
+    processor: float
 
 
 def main() -> None:
@@ -148,7 +151,7 @@ def run_row(folder: Path, source: Source, workers: int) -> Row:
     if done.returncode:
         sys.exit(f"error: {source.what}: {done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return Row(source.name, workers, found["rate"], tuple(found["peaks"]), found["recordings"])
+    return Row(source.name, workers, found["rate"], tuple(found["peaks"]), found["recordings"], found["processor"])
 
 
 def table(rows: list[Row]) -> list[str]:
@@ -157,13 +160,16 @@ def table(rows: list[Row]) -> list[str]:
     base = {row.workers: row.rate for row in rows if row.source == "folder"}
     points = [f"peak MB at {point:.0%}" for point in POINTS]
     lines = [
-        "| read from | loader processes | recordings/s | to the folder's | " + " | ".join(points) + " |",
-        "| --- |" + " ---: |" * (3 + len(points)),
+        "| read from | loader processes | recordings/s | to the folder's | processor, us each | "
+        + " | ".join(points)
+        + " |",
+        "| --- |" + " ---: |" * (4 + len(points)),
     ]
     for row in rows:
         ratio = f"{row.rate / base[row.workers]:.2f}" if row.workers in base else "-"
         peaks = " | ".join(f"{peak:.0f}" for peak in row.peaks)
-        lines.append(f"| {names[row.source]} | {row.workers} | {row.rate:.0f} | {ratio} | {peaks} |")
+        processor = f"{row.processor:.0f}" if row.workers == 0 else "-"
+        lines.append(f"| {names[row.source]} | {row.workers} | {row.rate:.0f} | {ratio} | {processor} | {peaks} |")
     return lines
 
 

@@ -174,18 +174,19 @@ def peak_memory(skip: set[int]) -> float:
 
 
 def measure(sizes: Iterator[int], count: int, skip: set[int]) -> dict[str, Any]:
-    """Read on; the rate leaves out what happens before the first batch."""
+    """Read on; rate and time of the processor leave out what happens before the first batch."""
     peaks: list[float] = []
-    done, begin, first = 0, time.perf_counter(), 0
+    done, first, begin, used = 0, 0, time.perf_counter(), time.process_time()
     for size in sizes:
         if done == 0:
-            begin, first = time.perf_counter(), size
+            first, begin, used = size, time.perf_counter(), time.process_time()
         done += size
         while len(peaks) < len(POINTS) and done >= POINTS[len(peaks)] * count:
             peaks.append(peak_memory(skip))
     if done != count:
         raise ValueError(f"{done} recordings came, not {count}")
-    return {"rate": (done - first) / (time.perf_counter() - begin), "peaks": peaks, "recordings": done}
+    found = {"rate": (done - first) / (time.perf_counter() - begin), "peaks": peaks, "recordings": done}
+    return found | {"processor": 1e6 * (time.process_time() - used) / (done - first)}
 
 
 def main() -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from eventide.cli.shard import parse_size
+from eventide.engine.model_file import load_model
 from eventide.types import UsageError
-from tests.engine.making import tiny_config, write_config, write_data
+from tests.engine.making import run_training, tiny_config, write_config, write_data
 from tests.errors.cases_checkpoints import model_file
 from tests.errors.error_case import CommandLineError, run_cli
 
@@ -125,3 +127,16 @@ def test_ctrl_c_says_so_and_leaves_nothing_half_done(folder: Path) -> None:
     assert "Traceback" not in errors
     assert not [path for path in (folder / "s").iterdir() if path.suffix == ".tmp"]
     assert "recordings in" in run_cli(words, folder)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_goes_on_with_shards_where_it_began_with_a_folder(folder: Path, workers: int) -> None:
+    """Also a different number of loader processes: the weights are those of the run that was never stopped."""
+    run_cli(["shard", "tiny.yaml", "shards", "--size", "4K"], folder)
+    every = tiny_config(folder, train_cfg={"keep_checkpoints": 20})
+    whole = run_training(folder, every, "whole", checkpoint_steps=2).folder
+    config = tiny_config(folder, dataset={"feat_folder": str(folder / "shards")}, loader={"num_workers": workers})
+    first = whole.path / "checkpoints" / "step_00000002.pt"
+    resumed = run_training(folder, config, "resumed", resume=str(first)).folder
+    tensors, again = (load_model(found.path / "last.safetensors").tensors for found in (whole, resumed))
+    assert all(torch.equal(tensor, again[name]) for name, tensor in tensors.items())
