@@ -10,6 +10,7 @@ from inspect import Parameter
 
 import cyclopts
 
+from eventide.engine.processes import speaks
 from eventide.types import AlreadySaidError, EventideError, UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -82,9 +83,9 @@ def run(application: cyclopts.App, arguments: Sequence[str] | None = None) -> in
     except EventideError as error:
         return _fail(str(error), EXIT_FAILED)
     except cyclopts.CycloptsError as error:
-        return _fail(_parse_message(error), EXIT_USAGE)
+        return _fail(_parse_message(error), EXIT_USAGE) if speaks() else EXIT_USAGE
     except KeyboardInterrupt:
-        return _fail("interrupted", EXIT_INTERRUPTED)
+        return _fail("interrupted", EXIT_INTERRUPTED) if speaks() else EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output (`| head`) has left: nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

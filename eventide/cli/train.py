@@ -22,11 +22,14 @@ def train(
     """
     options = options or TrainingOptions()
     options.check()
-    from eventide.engine.processes import find_launch
+    from eventide.engine.processes import find_launch, said_once
 
-    launch = find_launch()
-    if launch.size > 1:
-        raise UsageError(f"this is one of {launch.size} processes; train.py is for one: start train_ddp.py with them")
+    with said_once():
+        launch = find_launch()
+        if launch.size > 1:
+            raise UsageError(
+                f"this is one of {launch.size} processes; train.py is for one: start train_ddp.py with them"
+            )
     loaded = options.load(config)
 
     from eventide.engine.run_folder import RunFolder

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from eventide.cli.training_options import TrainingOptions
-from eventide.types import AlreadySaidError, EventideError, UsageError
+from eventide.types import UsageError
 
 
 def train_ddp(
@@ -30,31 +31,24 @@ def train_ddp(
     A step is --nproc_per_node x --nnodes x --accum-steps batches. The first process writes what train.py writes.
     SIGTERM writes a checkpoint and exits with 0; processes that torchrun starts anew go on from the last checkpoint.
     """
-    from eventide.engine.processes import Launch, find_launch
+    from eventide.engine.processes import find_launch, said_once
 
-    launch = Launch()
-    try:
-        options = options or TrainingOptions()
-        options.check()
-        if not 0 < connect_timeout < float("inf"):
-            raise UsageError(f"--connect-timeout {connect_timeout}: give a number of seconds above 0")
-        launch = find_launch()
-        overrides = [] if lr_scaling else ["opt.scale_learning_rate=false"]
-        overrides += [] if strategy is None else [f"train_cfg.strategy={strategy}"]
-        loaded = options.load(config, *overrides)
+    with ExitStack() as stack:
+        with said_once():
+            options = options or TrainingOptions()
+            options.check()
+            if not 0 < connect_timeout < float("inf"):
+                raise UsageError(f"--connect-timeout {connect_timeout}: give a number of seconds above 0")
+            launch = find_launch()
+            overrides = [] if lr_scaling else ["opt.scale_learning_rate=false"]
+            overrides += [] if strategy is None else [f"train_cfg.strategy={strategy}"]
+            loaded = options.load(config, *overrides)
 
-        from eventide.engine.devices import pick_device
+            from eventide.engine.devices import pick_device
+            from eventide.engine.rendezvous import joined
+            from eventide.engine.run_folder import RunFolder
+            from eventide.engine.setup import train as run_training
 
-        device = pick_device(loaded.device)
-    except EventideError as error:  # every process of this machine sees the same: the first of them says it
-        if launch.local_rank:
-            raise AlreadySaidError(str(error), isinstance(error, UsageError)) from None
-        raise
-
-    from eventide.engine.rendezvous import joined
-    from eventide.engine.run_folder import RunFolder
-    from eventide.engine.setup import train as run_training
-
-    folder = RunFolder.named(loaded.output_folder, config, options.output)
-    with joined(launch, device.type, connect_timeout) as world:
+            folder = RunFolder.named(loaded.output_folder, config, options.output)
+            world = stack.enter_context(joined(launch, pick_device(loaded.device).type, connect_timeout))
         run_training(loaded, folder, options.for_fit(scale_rate=True), world)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from eventide.types import UsageError
+from eventide.types import AlreadySaidError, EventideError, UsageError
 
 Launcher = Literal["alone", "torchrun", "slurm"]
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # what torchrun sets, and what who starts processes by hand must set
@@ -52,6 +53,27 @@ def find_launch(environment: Mapping[str, str] | None = None) -> Launch:
     else:
         return Launch()
     return _checked(environment, names, launcher)  # type: ignore[arg-type]
+
+
+def speaks(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether this process says what all of its machine find out before they have met: where one command has started
+    them, its first one alone.
+    """
+    environment = os.environ if environment is None else environment
+    one_command = "TORCHELASTIC_RUN_ID" in environment or "SLURM_STEP_ID" in environment
+    local_rank = environment.get("LOCAL_RANK", environment.get("SLURM_LOCALID", "0"))
+    return not one_command or local_rank == "0"
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """What goes wrong within is said by the first process of each machine."""
+    try:
+        yield
+    except EventideError as error:
+        if speaks():
+            raise
+        raise AlreadySaidError(str(error), isinstance(error, UsageError)) from None
 
 
 def _checked(environment: Mapping[str, str], names: tuple[str, str, str], launcher: Launcher) -> Launch:

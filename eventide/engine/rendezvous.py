@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -32,18 +33,21 @@ def joined(launch: Launch, device_type: str, seconds: float) -> Iterator[World]:
         EventideError: the first process cannot be reached, or others do not come in time.
         UsageError: more processes on this machine than CUDA devices, or no address.
     """
+    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     if launch.size == 1:
-        yield World(launch)
+        yield World(launch, _table(launch, *meeting_place(launch), seconds, hosted) if hosted else None)
         return
     refuse_too_few_devices(launch, device_type)
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
-    store = _store(launch, seconds)
+    place = meeting_place(launch)
+    table = _table(launch, *place, seconds, hosted)
+    store = meet(table, launch, "{}:{}".format(*place), seconds)
     try:
         dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise EventideError(f"the {launch.size} processes could not be connected: {_short(error)}") from None
     try:
-        yield World(launch)
+        yield World(launch, table if hosted else None)
     finally:
         dist.destroy_process_group()
 
@@ -75,32 +79,104 @@ def meeting_place(launch: Launch, environment: Mapping[str, str] | None = None) 
         return environment["MASTER_ADDR"], SLURMEnvironment().main_port
     if missing:
         raise UsageError(f"{' and '.join(missing)} not set: where the {launch.size} processes meet; torchrun sets both")
-    if not environment["MASTER_PORT"].isdigit():
-        raise UsageError(f"MASTER_PORT={environment['MASTER_PORT']}: a port number is expected")
-    return environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+    port = environment["MASTER_PORT"]
+    if not (port.isdigit() and 0 < int(port) < 65536):
+        raise UsageError(f"MASTER_PORT={port}: a port number from 1 to 65535 is expected")
+    return environment["MASTER_ADDR"], int(port)
 
 
-def _store(launch: Launch, seconds: float) -> dist.Store:
-    """The table through which the processes find one another; torchrun has opened one already."""
-    host, port = meeting_place(launch)
-    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+def _table(launch: Launch, host: str, port: int, seconds: float, hosted: bool) -> dist.Store:
+    """The table through which the processes find one another; `hosted`: torchrun has opened one already."""
     first = launch.is_first and not hosted
-    if not first:
+    if first:
+        _resolve(host, port)
+    else:
         _wait_for(host, port, seconds)
+    # The first process reaches its own table without the network: the others say whether they do with it.
     try:
-        store: dist.Store = dist.TCPStore(
-            host, port, None if hosted else launch.size, is_master=first, timeout=timedelta(seconds=seconds)
+        return dist.TCPStore(
+            "127.0.0.1" if first else host,
+            port,
+            None if hosted else launch.size,
+            is_master=first,
+            timeout=timedelta(seconds=seconds),
+            wait_for_workers=False,
         )
-    except dist.DistStoreError:
-        raise EventideError(
-            f"not all {launch.size} processes came within {seconds:.0f} s to {host}:{port}; start them together, with "
-            "the same address, port and number of processes on every machine, or wait longer (--connect-timeout)"
-        ) from None
     except (RuntimeError, ValueError) as error:
-        raise EventideError(f"{host}:{port} cannot be used to meet: {_short(error)}") from None
-    if hosted:  # the store outlives a restart: what the processes before have left there must not be read
-        store = dist.PrefixStore(f"eventide-{launch.restarts}", store)
-    return store
+        taken = first and "EADDRINUSE" in str(error)
+        why = "another program has this port; take another one" if taken else _short(error)
+        raise EventideError(f"{host}:{port} cannot be used to meet: {why}") from None
+
+
+def meet(table: dist.Store, launch: Launch, place: str, seconds: float) -> dist.Store:
+    """The part of the table that is for these processes alone, once all have come.
+
+    A table of torchrun outlives its processes, and machines may count restarts differently. So each process leaves a
+    new name, the first one answers every name that it finds, and who was answered signs; what earlier ones have left
+    is answered and never signed.
+
+    Raises:
+        EventideError: some do not come in time.
+        UsageError: two processes have the same rank, or numbers of processes differ.
+    """
+    if launch.is_first:
+        return _welcome(table, launch, place, seconds)
+    name = uuid.uuid4().hex
+    table.set(f"hello/{launch.rank}", f"{name} {launch.size}")
+    end = time.monotonic() + seconds
+    while not table.check([f"answer/{name}"]):  # PyTorch's own waiting writes to standard error when it is in vain
+        if time.monotonic() > end:
+            raise EventideError(
+                f"process 0 at {place} has not answered process {launch.rank} of {launch.size} within {seconds:.0f} s; "
+                "start all together, each with a rank of its own and the same number of processes, or wait longer "
+                "(--connect-timeout)"
+            )
+        time.sleep(PAUSE / 10)
+    answer = table.get(f"answer/{name}").decode()
+    if answer.isdigit():
+        raise UsageError(f"WORLD_SIZE is {launch.size} in process {launch.rank} and {answer} in process 0")
+    meeting = dist.PrefixStore(answer, table)
+    if meeting.add(f"signed/{launch.rank}", 1) > 1:
+        raise UsageError(f"two processes were started as RANK={launch.rank}; give each its own")
+    return meeting
+
+
+def _welcome(table: dist.Store, launch: Launch, place: str, seconds: float) -> dist.Store:
+    """What the first process does in `meet`."""
+    name = uuid.uuid4().hex
+    meeting = dist.PrefixStore(name, table)
+    missing, others = set(range(1, launch.size)), set()
+    end = time.monotonic() + seconds
+    while missing:
+        for rank in sorted(missing):
+            if table.check([f"hello/{rank}"]):
+                their_name, size = table.get(f"hello/{rank}").decode().split()
+                fits = int(size) == launch.size
+                others |= set() if fits else {f"{size} in process {rank}"}
+                table.set(f"answer/{their_name}", name if fits else str(launch.size))
+            if meeting.check([f"signed/{rank}"]):
+                missing.discard(rank)
+        if missing and time.monotonic() > end:
+            ranks = ", ".join(map(str, sorted(missing)))
+            if others:
+                raise UsageError(f"WORLD_SIZE is {launch.size} in process 0 and {', '.join(sorted(others))}")
+            raise EventideError(
+                f"not all {launch.size} processes came within {seconds:.0f} s to {place}: {ranks} missing; start them "
+                "together, with the same address, port and number of processes on every machine, or wait longer "
+                "(--connect-timeout)"
+            )
+        time.sleep(PAUSE / 10)
+    return meeting
+
+
+def _resolve(host: str, port: int) -> None:
+    """Raise EventideError where the name of the first process's own machine leads nowhere."""
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError as error:
+        raise EventideError(
+            f"MASTER_ADDR={host}: {error.strerror or error}; it must name the machine where process 0 runs"
+        ) from None
 
 
 def _wait_for(host: str, port: int, seconds: float) -> None:

@@ -41,9 +41,9 @@ HARMLESS = (
 Content = Mapping[str, Any]
 
 
-def resume_of_restart(folder: RunFolder, resume: str | None, restarts: int) -> str | None:
+def resume_of_restart(folder: RunFolder, resume: str | None, restarted: bool) -> str | None:
     """What `--resume` is for processes that torchrun has started anew: they go on with their own run."""
-    if restarts and (resume is None or list_checkpoints(folder.checkpoints)):
+    if restarted and (resume is None or list_checkpoints(folder.checkpoints)):
         return "auto"
     return resume
 

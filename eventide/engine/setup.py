@@ -57,9 +57,10 @@ def train(config: Config, folder: RunFolder, options: FitOptions, world: World |
     world = world or World()
     keep_freed_memory()
     world.same("settings", settings_of(config, options))
-    resume = world.from_first(resume_of_restart(folder, options.resume, world.launch.restarts))
+    resume = world.from_first(resume_of_restart(folder, options.resume, world.has_begun()))
     options = replace(options, resume=resume)
     world.by_first(lambda: folder.open(resume))
+    world.begin()
     with ExitStack() as stack:
         world.by_first(lambda: stack.enter_context(folder.locked()))
         log = folder.log if world.is_first else None

@@ -30,6 +30,7 @@ class World:
     """
 
     launch: Launch = Launch()  # noqa: RUF009  # frozen
+    table: dist.Store | None = None  # of torchrun; it lives as long as the launch, through all restarts
 
     @property
     def rank(self) -> int:
@@ -42,6 +43,18 @@ class World:
     @property
     def is_first(self) -> bool:
         return self.launch.is_first
+
+    def has_begun(self) -> bool:
+        """Whether earlier processes of the same launch have begun the work; torchrun has started these in their place.
+
+        Counted restarts do not tell: the earlier ones may have failed before, and a new machine counts from 0.
+        """
+        return self.from_first(self.table is not None and self.is_first and self.table.add("begun", 0) > 0)
+
+    def begin(self) -> None:
+        """Let `has_begun` be true from now on."""
+        if self.table is not None and self.is_first:
+            self.table.add("begun", 1)
 
     def sum(self, values: Tensor) -> Tensor:
         """`values` added up over all processes, in place."""
