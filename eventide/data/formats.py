@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
+import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -20,6 +22,9 @@ from eventide.types import EventideError
 
 ARRAY_NAMES = ("feats", "features")
 _SKIP_BYTES = 1 << 22
+# NumPy reads the header of an array with Python's parser, which in Python 3.11 counts its depth once for all threads and
+# stops where two of them parse at a time.
+_PARSER = threading.Lock() if sys.version_info < (3, 12) else nullcontext()
 
 
 class Header(NamedTuple):
@@ -108,7 +113,8 @@ def _choose(names: Iterable[str], path: Path) -> str:
 @contextmanager
 def _npy(path: Path, member: str | None) -> Iterator[_Array]:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with _PARSER:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         if "pickle" in str(error) or "Python object" in str(error):
             raise EventideError(f"{path}: holds Python objects or is no .npy file; save a plain array (T, C)") from None
@@ -131,7 +137,8 @@ def _array_in_stream(file: IO[bytes], path: Path) -> _Array:
     """An array in .npy format that can only be read forward: the rows before the wanted ones are skipped."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read(file)
+    with _PARSER:
+        shape, fortran_order, dtype = read(file)
     if dtype.hasobject:
         raise EventideError(f"{path}: holds Python objects, which are never loaded; save a plain array (T, C)")
 

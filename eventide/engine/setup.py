@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,7 +19,7 @@ from eventide.data.checks import check_dataset
 from eventide.data.dataset import EventDataset
 from eventide.data.steps import Share
 from eventide.engine.compiling import CompiledDetector, refuse_without_compiler
-from eventide.engine.devices import choose_precision, make_fabric, own_device
+from eventide.engine.devices import PrecisionName, choose_precision, make_fabric, own_device
 from eventide.engine.ema import WeightAverage
 from eventide.engine.fit import FitOptions, Trainer
 from eventide.engine.gradients import StepGradients
@@ -65,8 +66,8 @@ def train(config: Config, folder: RunFolder, options: FitOptions, world: World |
         world.by_first(lambda: stack.enter_context(folder.locked()))
         log = folder.log if world.is_first else None
         reporter = stack.enter_context(closing(Reporter(log, silent=not world.is_first)))
-        try:
         stack.enter_context(group_of_one(world, wanted=config.train_cfg.strategy == "fsdp"))
+        try:
             trainer = set_up(config, folder, options, reporter, world)
             with closing(trainer):
                 trainer.run()
@@ -85,6 +86,70 @@ def set_up(
         EventideError: the data has problems, or the checkpoint is of another run.
     """
     world = world or World()
+    found, device, precision, data, validation, warnings, batch_plan, plan = _prepare(
+        config, folder, options, reporter, world
+    )
+    in_parts = config.train_cfg.strategy == "fsdp"
+    fabric, scaler = make_fabric(device, precision, world.launch, in_parts)
+    torch.manual_seed(config.seed)
+    model = build(config)
+    model.set_longest_event(data.longest_event())
+    detector = fabric.setup_module(model.detector, move_to_device=not in_parts)  # parts move there one by one
+    model.criterion.to(device)
+    make_state = state_in_parts if in_parts else _whole_state
+    state, reduction = make_state(config, world, model, device, scaler)
+    if found is not None:
+        _restore(state, folder, world, *found)
+    world.by_first(lambda: write_text(folder.config, config_to_yaml(config)))
+    epoch = min(state.counters.step // plan.steps_per_epoch, plan.epochs - 1)
+    summary = _summary(config, model.detector, data, validation, plan, device)
+    for line in (summary, _padding(config, batch_plan, epoch), *step_lines(config, plan, world.size)):
+        reporter.line(line)
+    if found is not None:
+        print_warnings(reporter, warnings)
+        reporter.line(f"going on from {found[0]}, step {state.counters.step} of {plan.total_steps}")
+    compiled = _compiled(detector, model.detector, config, batch_plan)
+    gradients = StepGradients(config, fabric, world, compiled, state, reduction, announcer(reporter, world))
+    metrics, curves = _logs(folder, state, reporter) if world.is_first else (NoLog(), NoLog())
+    trainer = Trainer(
+        config,
+        options,
+        plan,
+        folder,
+        fabric,
+        world,
+        share=Share(world.rank, world.size, equal=in_parts),
+        gradients=gradients,
+        state=state,
+        decoder=model.decoder,
+        data=data,
+        batch_plan=batch_plan,
+        validation=validation,
+        labels=data.labels,
+        fps=common_rate(config, data.recordings),
+        reporter=reporter,
+        metrics=metrics,
+        curves=curves,
+    )
+    trainer.writer.last = None if found is None else found[0]
+    return trainer
+
+
+class Prepared(NamedTuple):
+    """What is known before there is a model."""
+
+    found: tuple[Path, dict[str, Any]] | None  # the checkpoint to go on from
+    device: torch.device
+    precision: PrecisionName
+    data: EventDataset
+    validation: EventDataset
+    warnings: list[str]
+    batch_plan: BatchPlan
+    plan: Plan
+
+
+def _prepare(config: Config, folder: RunFolder, options: FitOptions, reporter: Reporter, world: World) -> Prepared:
+    """Find the checkpoint, the device and the data, and see to it that they fit."""
     found = world.from_first(world.by_first(lambda: find_checkpoint(folder, options.resume, reporter.line)))
     device = world.together(lambda: _training_device(config, world.launch))
     precision, sentence = choose_precision(device, options.amp)
@@ -98,58 +163,24 @@ def set_up(
         world.by_first(lambda: refuse_other_folder(folder, config, found[0]))
         world.together(lambda: check_same_run(found[1], found[0], config, plan, data.labels, options.amp))
     world.same("data", {"recordings": len(data), "labels": data.labels, "lengths": _digest(data, validation)})
-
-    in_parts = config.train_cfg.strategy == "fsdp"
-    fabric, scaler = make_fabric(device, precision, world.launch, in_parts)
-    torch.manual_seed(config.seed)
-    model = build(config)
-    model.set_longest_event(data.longest_event())
-    detector = fabric.setup_module(model.detector, move_to_device=not in_parts)  # parts move there one by one
-    model.criterion.to(device)
-    if in_parts:
-        state, reduction = state_in_parts(config, world, model, device, scaler)
-    else:
-        state, reduction = _whole_state(config, world, model, scaler)
-    if found is not None:
-        state.load_state_dict(found[1])
-        world.by_first(lambda: take_over_best(folder, state.counters, found[0]))
-        state.counters = Counters(**world.from_first(asdict(state.counters)))
-    world.by_first(lambda: write_text(folder.config, config_to_yaml(config)))
-    reporter.line(_summary(config, model.detector, data, validation, plan, device))
-    reporter.line(_padding(config, batch_plan, min(state.counters.step // plan.steps_per_epoch, plan.epochs - 1)))
-    for line in step_lines(config, plan, world.size):
-        reporter.line(line)
-    if found is not None:
-        print_warnings(reporter, warnings)
-        reporter.line(f"going on from {found[0]}, step {state.counters.step} of {plan.total_steps}")
-    compiled = _compiled(detector, model.detector, config, batch_plan)
-    trainer = Trainer(
-        config=config,
-        options=options,
-        plan=plan,
-        folder=folder,
-        fabric=fabric,
-        world=world,
-        share=Share(world.rank, world.size, equal=in_parts),
-        gradients=StepGradients(config, fabric, world, compiled, state, reduction, announcer(reporter, world)),
-        state=state,
-        decoder=model.decoder,
-        data=data,
-        batch_plan=batch_plan,
-        validation=validation,
-        labels=data.labels,
-        fps=common_rate(config, data.recordings),
-        reporter=reporter,
-        metrics=MetricsFile(folder.metrics, _keeps(state), reporter.line) if world.is_first else NoLog(),
-        curves=TensorBoard(folder.tensorboard, state.counters.step, reporter.line) if world.is_first else NoLog(),
-    )
-    trainer.writer.last = None if found is None else found[0]
-    return trainer
+    return Prepared(found, device, precision, data, validation, warnings, batch_plan, plan)
 
 
-def settings_of(config: Config, options: FitOptions) -> dict[str, Any]:
+def _logs(folder: RunFolder, state: TrainingState, reporter: Reporter) -> tuple[MetricsFile, TensorBoard]:
+    """The numbers of the training for programs, from where it is on."""
+    metrics = MetricsFile(folder.metrics, _keeps(state), reporter.line)
+    return metrics, TensorBoard(folder.tensorboard, state.counters.step, reporter.line)
+
+
+def _restore(state: TrainingState, folder: RunFolder, world: World, path: Path, content: Mapping[str, Any]) -> None:
+    """Let a training be where the checkpoint `content`, read from `path`, has left it, with its best model."""
+    state.load_state_dict(content)
+    world.by_first(lambda: take_over_best(folder, state.counters, path))
+    state.counters = Counters(**world.from_first(asdict(state.counters)))
+
+
 def _whole_state(
-    config: Config, world: World, model: Architecture, scaler: torch.amp.GradScaler | None
+    config: Config, world: World, model: Architecture, device: torch.device, scaler: torch.amp.GradScaler | None
 ) -> tuple[TrainingState, Reduction]:
     """The state of a training at its beginning, every process with the whole model, and how gradients are summed."""
     average = WeightAverage(model.detector, config.train_cfg.ema_decay, config.train_cfg.ema_ramp)
@@ -158,6 +189,7 @@ def _whole_state(
     return TrainingState(model.detector, model.criterion, average, optimizer, scaler), reduction
 
 
+def settings_of(config: Config, options: FitOptions) -> dict[str, Any]:
     """All settings that must be the same in all processes, flat."""
     flat: dict[str, Any] = {}
 
@@ -258,9 +290,9 @@ def _training_device(config: Config, launch: Launch) -> torch.device:
     device = own_device(config.device, launch)
     if config.train_cfg.compile:
         refuse_without_compiler(device)
-    return device
     if config.train_cfg.strategy == "fsdp":
         refuse_sharding(device)
+    return device
 
 
 def _compiled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -38,7 +39,7 @@ class BlockStyle:
         return FeedForward(channels, self.hidden or 4 * channels, self.dropout)
 
 
-class Block(nn.Module):
+class Block(nn.Module, ABC):
     """A block that turns a sequence into one `stride` times shorter. Subclasses compute it; `reach` says how far from
     stride * t the inputs of output t lie at most, None: anywhere.
     """
@@ -56,9 +57,9 @@ class Block(nn.Module):
         out = in_overlapping_pieces(self.compute, x, canvas, reach=self.reach, stride=self.stride)
         return out, canvas if self.stride == 1 else canvas.downsample(self.stride)
 
+    @abstractmethod
     def compute(self, x: Tensor, canvas: Canvas) -> Tensor:
         """The output for a whole sequence or a piece of one."""
-        raise NotImplementedError
 
 
 class TransformerBlock(Block):

@@ -6,6 +6,7 @@ the parts are weighted, is then decided once for the whole step (`eventide.engin
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -17,7 +18,7 @@ COUNT = "num_positives"
 PER_CLASS = "learnt_per_class"
 
 
-class SummedCriterion(nn.Module):
+class SummedCriterion(nn.Module, ABC):
     """Loss parts of a batch. The running mean of the number of learnt positions per step is the buffer
     `loss_normalizer`, which all parts are divided by.
     """
@@ -36,6 +37,7 @@ class SummedCriterion(nn.Module):
         """Whether the weights of the parts depend on their values."""
         return False
 
+    @abstractmethod
     def sums(
         self,
         output: PyramidOutput,
@@ -50,11 +52,10 @@ class SummedCriterion(nn.Module):
         `events` (B, G, 2) on the feature grid, `label_ids` (B, G), -1 where a row is no event. Where there is a
         `teacher`, the averaged model's output, its boundaries make up `teacher_share` of the targets.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def weights(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
         """Weight of every loss part in the final loss; `parts` are those of the whole step, divided."""
-        raise NotImplementedError
 
     def forward(
         self,

@@ -332,10 +332,7 @@ def test_keys_of_findings_exist() -> None:
 
 
 UNAVAILABLE: list[tuple[str, Any]] = [
-    ("train_cfg__auto_microbatch", True),
-    ("train_cfg__async_checkpoints", True),
     ("opt__early_stop_epochs", 3),
-    ("opt__scale_learning_rate", True),
 ]
 
 

@@ -190,7 +190,7 @@ def test_later_overrides_win_and_merge_into_sections(tmp_path: Path) -> None:
         ("base=other.yaml", "can only be given in a file"),
         ("model.n_mha_win_size=9", "ActionFormer's name; here it is model.backbone.mha_win_size"),
         ("dataset.json_file=${NOT_SET_ANYWHERE}", "NOT_SET_ANYWHERE is not set"),
-        ("train_cfg.auto_microbatch=true", "--set: train_cfg.auto_microbatch: not available yet"),
+        ("opt.early_stop_epochs=3", "--set: opt.early_stop_epochs: not available yet"),
     ],
 )
 def test_wrong_override(tmp_path: Path, override: str, message: str) -> None:
@@ -218,7 +218,7 @@ def test_all_problems_are_reported_at_once_with_file_and_line(tmp_path: Path) ->
         tmp_path,
         "base: base.yaml\n"
         "opt:\n  learing_rate: 1\n  schedule_steps: [3]\n"
-        "train_cfg:\n  async_checkpoints: true\nmodel:\n  backbone:\n    n_head: 5\n    use_rope: true\n"
+        "train_cfg:\n  accum_steps: 0\nmodel:\n  backbone:\n    n_head: 5\n    use_rope: true\n"
         "dataset:\n  feat_stride: wide\n  feat_stride: 4\n  num_classes: true\n",
     )
     found = problems_of(path, "seed=-1")
@@ -227,7 +227,7 @@ def test_all_problems_are_reported_at_once_with_file_and_line(tmp_path: Path) ->
         "base.yaml:2: opt.epochs:",
         "c.yaml:3: opt.learing_rate:",
         "c.yaml:4: opt.schedule_steps:",
-        "c.yaml:6: train_cfg.async_checkpoints:",
+        "c.yaml:6: train_cfg.accum_steps:",
         "c.yaml:9: model.backbone.n_head:",
         "c.yaml:10: model.backbone.use_rope:",
         "c.yaml:12: dataset.feat_stride:",

@@ -12,9 +12,9 @@ from eventide.config import Config
 from eventide.engine.world import World
 from eventide.models.registry import BUILDERS
 from tests.engine.making import tiny_config
-from tests.processes import work
-from tests.processes.pool import Pool
-from tests.processes.work import Cut, Results
+from tests.engine.several import work
+from tests.engine.several.pool import Pool
+from tests.engine.several.work import Cut, Results
 
 # Five recordings, of which two have no events. In the first step of 1 x 4 everyone has something, in the second there
 # is one recording for all.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.making import write_data
-from tests.processes.pool import Pool
+from tests.engine.several.pool import Pool
 
 
 @pytest.fixture(scope="session")

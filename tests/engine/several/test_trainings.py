@@ -14,8 +14,8 @@ from eventide.engine.checkpoint import list_checkpoints, load_checkpoint
 from eventide.engine.model_file import load_model
 from eventide.engine.world import World
 from tests.engine.making import all_tensors, tiny_config
-from tests.processes import work
-from tests.processes.pool import Pool
+from tests.engine.several import work
+from tests.engine.several.pool import Pool
 
 # Not AdamW: it divides by the size of the gradients, so where one is zero but for rounding, rounding decides.
 PLAIN = {"type": "SGD", "learning_rate": 0.01, "epochs": 3, "warmup_epochs": 1}
