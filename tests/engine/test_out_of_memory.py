@@ -22,7 +22,7 @@ from eventide.models.registry import BUILDERS
 from eventide.types import EventideError
 from tests.engine import full_memory
 from tests.engine.making import run_training, tiny_config
-from tests.processes.work import Cut, _through, step_gradients
+from tests.engine.several.work import Cut, _through, step_gradients
 
 ERRORS = [
     pytest.param(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True, id="CUDA"),
