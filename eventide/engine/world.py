@@ -122,10 +122,10 @@ class World:
         """Raise UsageError in all processes where `value`, plain and flat, differs between them; names what differs."""
         if self.size > 1:
             found = self.everyone(dict(value))
-            self.together(lambda: _refuse_differences(what, found))
+            self.together(lambda: refuse_differences(what, found))
 
 
-def _refuse_differences(what: str, found: list[dict[str, Any]]) -> None:
+def refuse_differences(what: str, found: list[dict[str, Any]]) -> None:
     for rank, other in enumerate(found):
         keys = [key for key in {**found[0], **other} if found[0].get(key) != other.get(key)]
         if keys:

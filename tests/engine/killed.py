@@ -34,19 +34,30 @@ STEPS_PER_EPOCH = 3
 class Killed:
     """The two runs, in a folder of their own."""
 
-    def __init__(self, folder: Path, epochs: int, seed: int) -> None:
+    def __init__(self, folder: Path, epochs: int, seed: int, loaders: int = 0) -> None:
         self.folder, self.random = folder, random.Random(seed)
         write_data(folder)
         opt = {"learning_rate": 0.01, "epochs": epochs - 1, "warmup_epochs": 1}
-        self.config = write_config(folder, tiny_config(folder, opt=opt))
+        self.config = write_config(folder, tiny_config(folder, opt=opt, loader={"num_workers": loaders}))
         self.total = epochs * STEPS_PER_EPOCH
 
     def start(self, name: str, checkpoint_steps: int = 1) -> subprocess.Popen[bytes]:
         """Start a training in a process of its own; by default every step writes a checkpoint."""
-        words = [sys.executable, str(REPOSITORY / "train.py"), str(self.config), "--output", name, "--resume", "auto"]
+        words = [*self.command(name), str(self.config), "--output", name]
         words += ["--ckpt-steps", str(checkpoint_steps), "--eval-freq", "20", "--print-freq", "10"]
         with (self.folder / f"{name}.txt").open("ab") as output:
-            return subprocess.Popen(words, stdout=output, stderr=output, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            return subprocess.Popen(words, stdout=output, stderr=output, env=self.environment())
+
+    def command(self, name: str) -> list[str]:
+        """How a training is started, up to its configuration."""
+        return [sys.executable, str(REPOSITORY / "train.py"), "--resume", "auto"]
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def printed(self, name: str) -> str:
+        """The end of what a training has printed."""
+        return (self.folder / f"{name}.txt").read_text()[-3000:]
 
     def run_folder(self, name: str) -> Path:
         return self.folder / "runs" / f"tiny_{name}"
@@ -59,8 +70,8 @@ class Killed:
     def finish(self, name: str) -> None:
         """Let a training run to its end."""
         process = self.start(name, checkpoint_steps=0)
-        if process.wait(timeout=300) != 0:
-            raise SystemExit((self.folder / f"{name}.txt").read_text()[-2000:])
+        if process.wait(timeout=900) != 0:
+            raise SystemExit(self.printed(name))
 
     def kill_once(self, name: str, most_steps: int) -> int:
         """Start, kill after a random number of steps and a random moment more, check what is left; steps done."""
@@ -72,7 +83,7 @@ class Killed:
             time.sleep(0.002)
         time.sleep(moment)
         if process.poll() is not None:
-            raise SystemExit(f"ended by itself: {(self.folder / f'{name}.txt').read_text()[-2000:]}")
+            raise SystemExit(f"ended by itself: {self.printed(name)}")
         process.send_signal(signal.SIGKILL)
         process.wait()
         for path in list_checkpoints(self.run_folder(name) / "checkpoints"):

@@ -56,11 +56,6 @@ def run_exists(folder: Path) -> None:
     train(folder)
 
 
-def torchrun(folder: Path) -> None:
-    with mock.patch.dict(os.environ, {"RANK": "0", "WORLD_SIZE": "2"}):
-        train(folder)
-
-
 def no_compiler(folder: Path) -> None:
     with mock.patch.dict(os.environ, {"CXX": "no-such-compiler"}):
         train(folder, "--set", "train_cfg.compile=true", "device=cpu")
@@ -139,5 +134,4 @@ CASES: list[ErrorCase] = [
         r"there is no no-such-compiler here; install one.*or set train_cfg\.compile: false",
         2,
     ),
-    ErrorCase("torchrun", "started train.py with torchrun", torchrun, r"not available yet.*without torchrun", 2),
 ]

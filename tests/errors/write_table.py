@@ -24,6 +24,7 @@ TITLES = {
     "points": "Point events",
     "features": "Features",
     "shards": "Feature shards",
+    "processes": "Several processes",
     "checkpoints": "Checkpoints and models",
     "command_line": "Command line",
     "results": "Results, evaluation and plots",
