@@ -25,6 +25,7 @@ from eventide.config_loading import load_config
 from eventide.engine.measure.operations import count_operations
 from eventide.engine.optim import build_optimizer, parameters_of
 from eventide.engine.reduction import BUCKET_BYTES, cut_into_buckets
+from eventide.layers.blocks import Block
 from eventide.models import build
 from eventide.ops.files import write_text
 
@@ -62,6 +63,7 @@ class Traffic:
     parameters: int
     buckets: tuple[int, ...]  # gradients
     values: int  # float32 numbers that are sent after them, and one more for each process
+    blocks: int  # bytes of the parameters that lie in blocks: with FSDP these are fetched once more on the way back
 
     @property
     def gradients(self) -> int:
@@ -80,7 +82,9 @@ def traffic_of(name: str, config: Config) -> Traffic:
     buckets = cut_into_buckets(list(reversed(parameters)), BUCKET_BYTES)
     sizes = tuple(sum(p.numel() * p.element_size() for p in bucket) for bucket in buckets)
     values = len(model.criterion.parts) + model.criterion.num_classes + WITH_LOSSES
-    return Traffic(name, sum(p.numel() for p in parameters), sizes, values)
+    blocks = [module for module in model.detector.modules() if isinstance(module, Block)]
+    in_blocks = sum(4 * parameter.numel() for block in blocks for parameter in block.parameters())
+    return Traffic(name, sum(p.numel() for p in parameters), sizes, values, in_blocks)
 
 
 def sent_all_reduce(size: float, processes: int) -> float:
@@ -91,6 +95,13 @@ def sent_all_reduce(size: float, processes: int) -> float:
 def sent_in_step(traffic: Traffic, processes: int) -> float:
     """Bytes that a process sends in a training step."""
     return sent_all_reduce(sum(traffic.messages(processes)), processes)
+
+
+def sent_in_pass(traffic: Traffic, processes: int) -> float:
+    """The same for a pass of a model in parts (FSDP), of which a step has `accum_steps`: parameters are fetched, those
+    of blocks twice, gradients are added up where they belong. What goes round a ring once is half a sum.
+    """
+    return sent_all_reduce(2 * traffic.gradients + traffic.blocks, processes) / 2
 
 
 def message_seconds(size: float, gpus: int, link: Link) -> float:
@@ -177,23 +188,34 @@ def counted_table(traffics: Sequence[Traffic]) -> str:
             str(len(traffic.buckets)),
             f"{traffic.messages(8)[-1]} B",
             *(mega(sent_in_step(traffic, n)) for n in (2, 8, 256)),
+            mega(sent_in_pass(traffic, 8)),
         ]
         for traffic in traffics
     ]
     header = ["configuration", "parameters", "gradients", "in messages", "losses", "sent by 1 of 2", "of 8", "of 256"]
-    return table(header, rows)
+    return table([*header, "fsdp, 1 of 8, per pass"], rows)
+
+
+def counted(traffic: Traffic, measured: Measured) -> float:
+    """What the formulas say to a measurement, whose steps have one pass. Gloo adds gradients up in all processes where
+    one would do: twice round the ring instead of once.
+    """
+    if measured.strategy == "fsdp":
+        more = sent_all_reduce(traffic.gradients, measured.processes) / 2
+        return sent_in_pass(traffic, measured.processes) + more
+    return sent_in_step(traffic, measured.processes)
 
 
 def measured_table(found: Sequence[tuple[Traffic, Measured]]) -> str:
     """What was measured beside what was counted."""
     rows = [
         [
-            f"`{traffic.name}`",
+            f"`{traffic.name}`" + (", fsdp" if measured.strategy == "fsdp" else ""),
             str(measured.processes),
             str(measured.steps),
             mega(measured.bytes_per_step),
-            mega(sent_in_step(traffic, measured.processes)),
-            f"{measured.bytes_per_step / sent_in_step(traffic, measured.processes):.3f}",
+            mega(counted(traffic, measured)),
+            f"{measured.bytes_per_step / counted(traffic, measured):.3f}",
         ]
         for traffic, measured in found
     ]
@@ -237,6 +259,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="*", default=list(CONFIGS), metavar="CONFIG", help="configurations to count")
     parser.add_argument("--measure", type=int, nargs="+", default=[], metavar="N", help="numbers of processes to run")
+    parser.add_argument("--strategies", nargs="+", default=["ddp"], metavar="S", help="to measure: ddp, fsdp")
     parser.add_argument("--rate", type=float, default=100, metavar="TFLOPS", help="operations per second of a GPU")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables into a Markdown page")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to FILE")
@@ -255,8 +278,9 @@ def main(words: Sequence[str] | None = None) -> None:
         blocks["projected"] = blocks.get("projected", "") + f"{title}\n\n{projected_table(rows)}\n\n"
     blocks["projected"] = blocks["projected"].rstrip()
     found = [
-        (traffics[name], measure(Path(path), processes))
+        (traffics[name], measure(Path(path), processes, strategy))
         for name, path in zip(configs, options.configs, strict=True)
+        for strategy in options.strategies
         for processes in options.measure
     ]
     if found:

@@ -27,6 +27,7 @@ class Measured:
     """Bytes that went over the loopback device, headers of the packets included."""
 
     processes: int
+    strategy: str  # ddp or fsdp
     steps: int  # that the two runs differ by
     bytes_in_all: int  # in these steps, from all processes
 
@@ -36,7 +37,7 @@ class Measured:
         return self.bytes_in_all / self.steps / self.processes
 
 
-def measure(config: Path, processes: int) -> Measured:
+def measure(config: Path, processes: int, strategy: str = "ddp") -> Measured:
     """Train a toy data set of the configuration in so many processes, for a few steps and for some more.
 
     Raises:
@@ -44,11 +45,12 @@ def measure(config: Path, processes: int) -> Measured:
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
+        settings = [*SETTINGS, *SHORT, *([] if strategy == "ddp" else [f"train_cfg.strategy={strategy}"])]
         toy = [sys.executable, "-m", "eventide", "make-toy", str(config.resolve()), "toy"]
-        _run([*toy, "--recordings", str(RECORDINGS), "--set", *SETTINGS, *SHORT], folder)
+        _run([*toy, "--recordings", str(RECORDINGS), "--set", *settings], folder)
         counts = [_train(folder, processes, epochs) for epochs in EPOCHS]
     (few_bytes, few_steps), (many_bytes, many_steps) = counts
-    return Measured(processes, many_steps - few_steps, many_bytes - few_bytes)
+    return Measured(processes, strategy, many_steps - few_steps, many_bytes - few_bytes)
 
 
 def _train(folder: Path, processes: int, epochs: int) -> tuple[int, int]:

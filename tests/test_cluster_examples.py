@@ -142,6 +142,18 @@ def test_every_option_exists(path: Path) -> None:
         check_words(words)
 
 
+def test_every_option_on_the_page_exists() -> None:
+    page = (REPOSITORY / "docs" / "scaling.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", page, re.MULTILINE | re.DOTALL)
+    found = [words for block in blocks for words in commands(block) if "sbatch" not in words[0]]
+    assert len(found) > 5
+    for words in [
+        *found,
+        *(shlex.split(line) for line in re.findall(r"`((?:torchrun|python) [^`]*\.yaml[^`]*)`", page)),
+    ]:
+        check_words(words)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

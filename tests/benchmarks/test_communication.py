@@ -31,7 +31,7 @@ from eventide.engine.world import World
 from tests.conftest import REPOSITORY
 from tests.engine.making import run_training, tiny_config, write_data
 
-TRAFFIC = Traffic("x", 500, (1_000_000, 1_000_000), 20)
+TRAFFIC = Traffic("x", 500, (1_000_000, 1_000_000), 20, 1_500_000)
 ETHERNET = LINKS[1]
 DEVICES = """Inter-|   Receive                          |  Transmit
  face |bytes packets errs drop fifo frame compressed multicast|bytes packets errs drop fifo colls carrier compressed
