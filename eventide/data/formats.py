@@ -22,8 +22,8 @@ from eventide.types import EventideError
 
 ARRAY_NAMES = ("feats", "features")
 _SKIP_BYTES = 1 << 22
-# NumPy reads the header of an array with Python's parser, which in Python 3.11 counts its depth once for all threads and
-# stops where two of them parse at a time.
+# NumPy reads the header of an array with Python's parser. In Python 3.11 it counts its depth once for all threads, and
+# fails where two of them parse at a time.
 _PARSER = threading.Lock() if sys.version_info < (3, 12) else nullcontext()
 
 

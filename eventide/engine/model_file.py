@@ -98,6 +98,17 @@ def stored_score(path: Path) -> float | None:
     return score if isinstance(score, float) else None
 
 
+RETIRED = ("shards",)  # keys of `dataset`
+
+
+def without_retired(config: Any) -> Any:
+    """A stored configuration without the keys that earlier versions wrote, but never used."""
+    if not isinstance(config, dict) or not isinstance(config.get("dataset"), dict):
+        return config
+    data = {key: value for key, value in config["dataset"].items() if not (key in RETIRED and value is None)}
+    return {**config, "dataset": data}
+
+
 def stored_config(config: Any, path: Path) -> Config:
     """The configuration kept in a file, checked.
 
@@ -105,7 +116,7 @@ def stored_config(config: Any, path: Path) -> Config:
         EventideError: it does not fit this version of Eventide.
     """
     try:
-        return Config.model_validate_json(json.dumps(config)).resolve()
+        return Config.model_validate_json(json.dumps(without_retired(config))).resolve()
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
