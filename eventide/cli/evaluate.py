@@ -9,13 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from eventide.types import EventideError, Recording, UsageError
 
 if TYPE_CHECKING:
     from eventide.evaluation.events import GroundTruth, PointPosition, Predictions
     from eventide.evaluation.protocols import Rule
+
+
+def _frames(_: object, tokens: Sequence[Token]) -> list[int]:
+    """Whole numbers of frames. On its own the parser would round 0.5, which is likely meant in seconds."""
+    for token in tokens:
+        if not token.value.lstrip("+-").isdecimal():
+            raise UsageError(
+                f"--tolerance-frames {token.value} is no whole number of frames; seconds go with --tolerance"
+            )
+    return [int(token.value) for token in tokens]
 
 
 def evaluate(
@@ -26,7 +36,7 @@ def evaluate(
     protocol: Literal["thumos", "activitynet", "epic", "ego4d", "soccernet-tight", "soccernet-loose"] | None = None,
     tiou: list[float] | None = None,
     tolerance: list[float] | None = None,
-    tolerance_frames: list[int] | None = None,
+    tolerance_frames: Annotated[list[int] | None, Parameter(converter=_frames)] = None,
     fps: float | None = None,
     point_position: Literal["start", "centre", "end"] | None = None,
     json: Path | None = None,

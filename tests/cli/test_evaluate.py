@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RunCli
+from tests.errors.error_case import CommandLineError
 from tests.errors.error_case import run_cli as run_here
 
 REFERENCE = Path(__file__).resolve().parent.parent / "reference" / "postprocess_and_eval"
@@ -114,6 +115,13 @@ def test_points_without_a_tolerance(tmp_path: Path) -> None:
     out = run_here(["eval", *POINT_FILES, "--json", "m.json"], tmp_path)
     assert json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))["tolerances"] == [0.25, 0.5, 1]
     assert "28.57" in out
+
+
+@pytest.mark.parametrize("frames", ["0.5", "1e3", "one", "²"])
+def test_frames_are_whole(tmp_path: Path, frames: str) -> None:
+    with pytest.raises(CommandLineError, match=r"is no whole number of frames; seconds go with --tolerance") as caught:
+        run_here(["eval", *POINT_FILES, "--tolerance-frames", "1", frames], tmp_path)
+    assert caught.value.exit_code == 2
 
 
 def test_soccernet(tmp_path: Path) -> None:
