@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,31 @@ def test_flags_alone_are_enough(tmp_path: Path) -> None:
     assert loaded.config.model.meta_arch == "LocPointTransformer"
     assert "# eventide recommend --events segments --labels clean --length short --gpus 0\n" in text
     assert "not given: put your annotation file here" in text
+
+
+GRIDS = [
+    (["--feat-stride", "4"], (4.0, 4.0, None)),
+    (["--feat-stride", "4", "--num-frames", "16"], (4.0, 16.0, None)),
+    (["--feat-stride", "4", "--num-frames", "16", "--fps", "25"], (4.0, 16.0, 25.0)),
+    (["--num-frames", "32"], (16.0, 32.0, None)),
+    (["--fps", "25"], (16.0, 16.0, 25.0)),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), GRIDS, ids=[" ".join(words) for words, _ in GRIDS])
+@pytest.mark.parametrize("annotated", [False, True])
+def test_the_grid_without_features_is_as_given(
+    tmp_path: Path, annotated: bool, arguments: list[str], expected: tuple[float, float, float | None]
+) -> None:
+    plain_files(tmp_path)
+    files = ["--annotations", "annotations.json"] if annotated else []
+    text = written(tmp_path, *FLAGS, *files, *arguments)
+    (tmp_path / "my.yaml").write_text(text)
+    data = load_config(tmp_path / "my.yaml").dataset
+    assert (data.feat_stride, data.num_frames, data.default_fps) == expected
+    for flag in arguments[::2]:
+        key = "default_fps" if flag == "--fps" else flag.lstrip("-").replace("-", "_")
+        assert re.search(rf"^  {key}: .*# {flag}$", text, re.MULTILINE)
 
 
 def test_files_are_read(tmp_path: Path) -> None:

@@ -87,9 +87,14 @@ def _grid_choices(data: Data) -> Iterator[Choice]:
     if grid is None:
         reason = f"{NOT_GIVEN} put the frames from one vector to the next here"
         yield Choice("dataset.feat_stride", 16.0, reason)
-        yield Choice("dataset.num_frames", 16.0, f"{NOT_GIVEN} put the frames that one vector covers here")
+        frames_reason = "--num-frames" if data.num_frames else f"{NOT_GIVEN} put the frames that one vector covers here"
+        yield Choice("dataset.num_frames", data.num_frames or 16.0, frames_reason)
+        if data.fps is not None:
+            yield Choice("dataset.default_fps", data.fps, "--fps")
         return
     yield Choice("dataset.feat_stride", grid.feat_stride, grid.because[0])
     yield Choice("dataset.num_frames", grid.num_frames, grid.because[1])
+    if grid.fps is None and data.survey is None:
+        return  # the annotations, which nobody has named yet, may have it
     if grid.fps is None or data.survey is None or not data.survey.has_rates or data.survey.fps != grid.fps:
         yield Choice("dataset.default_fps", grid.fps, grid.because[2])

@@ -75,7 +75,7 @@ def read_data(options: Options) -> Data:
         UsageError, EventideError: a file is missing, or wrong; all problems of an annotation file in one message.
     """
     _check_numbers(options)
-    plain = Data(classes=options.classes, input_dim=options.input_dim)
+    plain = Data(classes=options.classes, input_dim=options.input_dim, num_frames=options.num_frames, fps=options.fps)
     if options.annotations is None:
         given = [
             flag
@@ -84,7 +84,7 @@ def read_data(options: Options) -> Data:
         ]
         if given:
             raise UsageError(f"{' and '.join(given)} need(s) --annotations FILE, which names the recordings")
-        return plain
+        return replace(plain, grid=_grid(options, None, ()))
     annotations = load_annotations(options.annotations)
     found = survey(annotations, options.split)
     if options.classes is not None and 1 < options.classes < len(found.labels):
@@ -143,7 +143,7 @@ def _check_numbers(options: Options) -> None:
         raise UsageError(f"--goal prototype is the simplest there is; it does not go with {others}")
 
 
-def _grid(options: Options, found: Survey, features: Sequence[FeatureFacts]) -> Grid | None:
+def _grid(options: Options, found: Survey | None, features: Sequence[FeatureFacts]) -> Grid | None:
     """Stride, coverage and rate of the features, from flags first."""
     measured = features[0] if features else None
     stride, why_stride = options.feat_stride, "--feat-stride"
@@ -164,7 +164,7 @@ def _grid(options: Options, found: Survey, features: Sequence[FeatureFacts]) -> 
         why_frames = "assumed: as feat_stride; if your extractor looks at more frames, put their number here"
     fps, why_fps = options.fps, "--fps"
     if fps is None:
-        fps = found.fps
+        fps = found.fps if found is not None else None
         why_fps = "frames per second in the annotations, one for all" if fps else "each recording has its own rate"
     return Grid(stride, frames, fps, (why_stride, why_frames, why_fps))
 

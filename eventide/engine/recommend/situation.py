@@ -46,6 +46,8 @@ class Data:
     disagreement: Disagreement | None = None
     classes: int | None = None  # given by hand
     input_dim: int | None = None  # given by hand
+    num_frames: float | None = None  # given by hand
+    fps: float | None = None  # given by hand
 
 
 @dataclass(frozen=True)
