@@ -140,7 +140,11 @@ def calibrate(checkpoint: Path, request: Request, on_progress: Progress) -> dict
             "bins": NUM_BINS,
             **described,
             "held_out": None if folds is None else held_out(collected, folds, on_progress),
-            "notes": [*warnings, *notes_on(described, request), *changes(model.config.test_cfg, config.test_cfg)],
+            "notes": [
+                *warnings,
+                *notes_on(described, request, model.config),
+                *changes(model.config.test_cfg, config.test_cfg),
+            ],
         }
         store(path, model, config.test_cfg, fitted, report)
     return report
@@ -287,10 +291,22 @@ def describe(measured: Measured, fitted: Calibration, labels: Sequence[str]) -> 
     }
 
 
-def notes_on(described: dict[str, Any], request: Request) -> list[str]:
-    """What a user should wonder about."""
+def notes_on(described: dict[str, Any], request: Request, trained: Config) -> list[str]:
+    """What a user should wonder about. `trained` is the configuration that the model was trained with."""
     own = [f"test_cfg.{key}" for key in CALIBRATED if getattr(request.config.test_cfg, key) is not None]
     notes = [f"{request.config_path} sets {', '.join(own)}, which goes before what the model holds"] if own else []
+    known = {name.lower() for name in trained.train_split}
+    if seen := [name for name in request.splits if name.lower() in known]:
+        notes.append(
+            f"the model was trained on {' and '.join(seen)}: it is surer there than on new recordings, "
+            "so calibrate on another split"
+        )
+    error = described["calibration_error"]
+    if error["after"]["error"] > error["before"]["error"]:
+        notes.append(
+            "the calibration error grew: one temperature makes the detections likelier as a whole, but does not fit "
+            "low and high scores alike; the order of detections and the thresholds hold, scores are no probabilities"
+        )
     if not 0.11 < described["temperature"] < 9:
         notes.append("the temperature is at the end of what is tried (0.1 to 10): do not trust the scores")
     if "intervals" in described and described["std_scale"] is None:

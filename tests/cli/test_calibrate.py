@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from eventide.config_loading import load_config
-from eventide.engine.calibrate import CALIBRATED, Request, folds_of, prepare, uncalibrated
+from eventide.engine.calibrate import CALIBRATED, Request, folds_of, notes_on, prepare, uncalibrated
 from eventide.engine.inference import Inference
 from eventide.engine.model_file import load_model, stored_score
 from eventide.engine.predict_files import with_data_of
@@ -174,6 +174,24 @@ def test_held_out_parts(folder: Path) -> None:
     for content in (*held["folds"], held["together"]):
         assert 0 <= content["calibration_error"]["after"]["error"] <= 1
         assert ("intervals" in content) == ("intervals" in report)
+
+
+@pytest.mark.parametrize(
+    ("splits", "errors", "expected"),
+    [
+        pytest.param(["validation"], (0.08, 0.05), [], id="as it should be"),
+        pytest.param(["validation"], (0.08, 0.08), [], id="nothing gained"),
+        pytest.param(["validation"], (0.08, 0.09), ["the calibration error grew"], id="a larger error"),
+        pytest.param(["Training", "validation"], (0.08, 0.05), ["the model was trained on Training"], id="seen before"),
+    ],
+)
+def test_notes(tmp_path: Path, splits: list[str], errors: tuple[float, float], expected: list[str]) -> None:
+    config = tiny_config(tmp_path)
+    measured = {name: {"error": error} for name, error in zip(("before", "after"), errors, strict=True)}
+    described = {"temperature": 0.8, "calibration_error": measured}
+    notes = notes_on(described, Request(config, tmp_path / "tiny.yaml", splits), config)
+    assert len(notes) == len(expected)
+    assert all(note.startswith(start) for note, start in zip(notes, expected, strict=True))
 
 
 def test_the_post_processing_of_the_configuration_is_stored_with_it(folder: Path) -> None:
