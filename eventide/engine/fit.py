@@ -179,10 +179,10 @@ class Trainer:
         try:
             with self.watch.waiting():
                 return next(steps)
-        except EventideError:
+        except EventideError as error:
             # a signal to the whole process group may end loader processes before this one has looked at it
             self._stop_if_asked()
-            raise
+            raise guard.lost_data(error, self.writer.last) from error
 
     def _flags(self) -> tuple[float, float]:
         """Whether this process was asked to stop, and by SIGTERM."""

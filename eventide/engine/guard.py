@@ -51,6 +51,11 @@ def lost_connection(checkpoint: Path | None) -> EventideError:
     )
 
 
+def lost_data(error: EventideError, checkpoint: Path | None) -> EventideError:
+    """The message when data that was there at the beginning cannot be read in the middle of a training."""
+    return EventideError(f"{error}. {_kept(checkpoint)} Mend it, then go on with --resume auto")
+
+
 def not_finite(steps: int, ids: Sequence[str], checkpoint: Path | None) -> EventideError:
     """The message when `steps` steps in a row had a loss or gradient that is not finite."""
     return EventideError(

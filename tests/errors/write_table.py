@@ -26,6 +26,7 @@ TITLES = {
     "shards": "Feature shards",
     "processes": "Several processes",
     "checkpoints": "Checkpoints and models",
+    "training": "Training",
     "command_line": "Command line",
     "results": "Results, evaluation and plots",
     "postprocess": "Post-processing",
