@@ -217,7 +217,7 @@ def test_log_files_on_a_full_disk(small_disk: Path) -> None:
     steps = [json.loads(line)["step"] for line in (small_disk / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 61))  # nothing is lost, nothing is cut
     assert (small_disk / "train.log").read_text() == 59 * ("x" * 200 + "\n") + "end\n"
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
     read = EventAccumulator(str(small_disk / "tensorboard"))
     read.Reload()

@@ -237,7 +237,7 @@ def test_a_run_logs_what_hints_are_made_of_and_says_nothing(tiny_data: Path, tmp
         assert 0 <= entry["dead_classes"] <= 2
     assert steps[-1]["dead_classes"] == 0
     assert all(0 <= entry["silent_classes"] <= 2 for entry in entries if entry["kind"] == "evaluation")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
     curves = EventAccumulator(str(trainer.folder.tensorboard))
     curves.Reload()

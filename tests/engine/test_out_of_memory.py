@@ -105,7 +105,8 @@ def test_the_gradients_stay_the_same(tiny_data: Path, meta_arch: str, fails: Any
 @pytest.mark.parametrize("place", ["_teacher", "_objective", "_balanced"])
 def test_wherever_it_runs_out(tiny_data: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     balanced = place == "_balanced"
-    config, share = config_of(tiny_data, **({"loss_weight": 0} if balanced else {})), 0.0 if balanced else 0.6
+    config = config_of(tiny_data, loss_weight=0.0 if balanced else 1.0)
+    share = 0.0 if balanced else 0.6
     expected = step_gradients(World(), config, Cut(4, 1), share)
     original = getattr(StepGradients, place)
 
