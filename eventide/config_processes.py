@@ -17,3 +17,9 @@ def in_parts(config: Config) -> Iterator[Finding]:
         message = "lets a process do its passes again by itself, but with strategy fsdp others must take part in every "
         message += "pass; leave it out and lower loader.batch_size, or use strategy ddp"
         yield Finding(("train_cfg.auto_microbatch", "train_cfg.strategy"), message)
+    if train.compile:
+        message = (
+            "makes one graph per padded length, but a model in parts (strategy fsdp) is compiled block by block, far "
+        )
+        message += "more graphs than are kept; leave it out, or use strategy ddp"
+        yield Finding(("train_cfg.compile", "train_cfg.strategy"), message)

@@ -69,6 +69,18 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     ("points of TBTFormer", {**TBT, "dataset__events": "points"}, "dataset.events", "TBTFormer finds segments"),
     (
+        "smaller micro-batches of a model in parts",
+        {"train_cfg__strategy": "fsdp", "train_cfg__auto_microbatch": True},
+        "train_cfg.auto_microbatch",
+        "with strategy fsdp others must take part in every pass",
+    ),
+    (
+        "a compiled model in parts",
+        {"train_cfg__strategy": "fsdp", "train_cfg__compile": True},
+        "train_cfg.compile",
+        "is compiled block by block",
+    ),
+    (
         "position without points",
         {"dataset__point_position": "start"},
         "dataset.point_position",
