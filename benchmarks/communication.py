@@ -33,8 +33,9 @@ CONFIGS = ("configs/hapt_segments.yaml", "configs/hardware/a100.yaml", "configs/
 ENOUGH = 0.9  # share of the time that a GPU should compute
 GPUS = (8, 16, 32, 64, 128, 256)
 PER_MACHINE = 8
-# Sent with the loss parts: learnt positions and positions; that a process was asked to stop, and by SIGTERM.
-WITH_LOSSES = 4
+# Sent with the loss parts: learnt positions and positions; that a process was asked to stop, that it was by SIGTERM,
+# and that a checkpoint is due.
+WITH_LOSSES = 5
 BACKWARD_SHARE = 2 / 3  # of a step: two of three matrix products
 
 
