@@ -166,8 +166,8 @@ CASES: list[ErrorCase] = [
     case(
         "not available yet",
         "set a key whose part does not exist yet",
-        "train_cfg: {async_checkpoints: true}",
-        r"async_checkpoints: not available yet; leave this key out",
+        "opt: {early_stop_epochs: 3}",
+        r"early_stop_epochs: not available yet; leave this key out",
     ),
     case(
         "steps of a cosine",
