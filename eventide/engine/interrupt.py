@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: asked once, a loop finishes what it is at; asked twice, it stops at once."""
+"""Ctrl-C and SIGTERM: asked once, a loop finishes what it is at; Ctrl-C after that stops it at once."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class Interruption:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        # Only an impatient person asks twice; schedulers and launchers may well send SIGTERM several times.
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested, self.is_termination = True, number == signal.SIGTERM
+        self.is_termination = number == signal.SIGTERM and (self.is_termination or not self.requested)
+        self.requested = True
