@@ -25,6 +25,7 @@ COMMANDS = [
     "plot",
     "predict",
     "recommend",
+    "shard",
 ]
 
 

@@ -154,3 +154,33 @@ def test_what_is_wrong_in_all_is_said_once(place: Place, words: str, message: st
     # the report of torchrun comes after it, and its traceback is the only one
     assert ended.err.index("error: ") < ended.err.index("Traceback")
     assert 'train_ddp.py", line' not in ended.err
+
+
+def test_a_file_that_breaks_in_the_middle_ends_all(place: Place) -> None:
+    """One process meets the bad file, and says so; the others say that it is gone."""
+    other = Place.make(place.folder / "breaks", opt={"epochs": 2000, "warmup_epochs": 1})
+    started = other.torchrun("bad", *WHOLE)
+    other.wait_for(lambda: other.step("bad") >= 2, started)
+    (other.folder / "data" / "features" / "rec3.npy").write_bytes(b"")
+    ended = started.finish()
+    assert ended.code != 0
+    about = [line for line in ended.errors() if "rec3.npy" in line]
+    assert len(about) == 1
+    assert "the feature file is empty" in about[0]
+    assert "eventide/" not in ended.err.replace("train_ddp.py", "")  # no traceback of ours
+    assert other.step("bad") >= 2
+    assert other.family.left() == []
+    other.family.kill()
+
+
+def test_numbers_that_are_not_finite_are_told_once_with_all_recordings(place: Place) -> None:
+    """A rate that no training survives: both processes' recordings are named, by the first process alone."""
+    wild = {"type": "SGD", "learning_rate": 1e30, "epochs": 40, "warmup_epochs": 0, "warmup": False}
+    other = Place.make(place.folder / "wild", opt=wild, train_cfg={"max_bad_steps": 2, "clip_grad_l2norm": -1})
+    ended = other.torchrun("wild", *WHOLE).finish()
+    assert ended.code != 0
+    (message,) = ended.errors()
+    assert "2 steps in a row had a loss or gradient that is NaN or infinite" in message
+    assert message.count("'rec") >= 2
+    assert other.family.left() == []
+    other.family.kill()
