@@ -17,6 +17,7 @@ ALLOCATOR_PHRASES = (
     "cannot allocate memory",
     "not enough memory",
     "std::bad_alloc",
+    "could not create a primitive",  # oneDNN, where it gets no memory for a convolution
 )
 
 

@@ -115,7 +115,12 @@ def test_ctrl_c_says_so_and_leaves_nothing_half_done(folder: Path) -> None:
     )
     words = ["shard", "tiny.yaml", "s", "--size", "4K"]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background it would be ignored
     )
     assert process.stdout is not None
     while process.stdout.readline() != "member\n":

@@ -108,7 +108,10 @@ class Elastic(Killed):
                 probe.bind(("127.0.0.1", self.port))
             except OSError:
                 found.append(f"port {self.port} is in use")
-        left = [path for path in self.temporary.rglob("*") if not (path.is_dir() and "torchelastic_" in str(path))]
+        # torchrun leaves an empty folder even where nothing is killed; a loader process that dies by `kill -9` leaves
+        # the folder of a socket, which Python makes for it and nobody else knows of.
+        foreign = ("torchelastic_", "pymp-")
+        left = [path for path in self.temporary.rglob("*") if not any(name in str(path) for name in foreign)]
         return [*found, *(f"{path} is left over" for path in left)]
 
 

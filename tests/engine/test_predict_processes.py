@@ -162,12 +162,23 @@ def test_torchrun_starts_again_by_itself(folder: Path) -> None:
     assert_complete(folder)
 
 
+def heed_ctrl_c() -> None:
+    """What a shell does for a command in the foreground; in the background it starts with Ctrl-C ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("processes", [0, 2])
 def test_ctrl_c_loses_nothing(folder: Path, processes: int) -> None:
     words = [*WORDS, *FOLDER, "--csv", "r.csv"]
     disturbed = command(processes, words, ("slow", "-", 400))
     process = subprocess.Popen(
-        disturbed, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+        disturbed,
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_ctrl_c,
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
