@@ -40,7 +40,7 @@ from eventide.engine.resuming import (
 from eventide.engine.run_folder import RunFolder
 from eventide.engine.schedule import Plan
 from eventide.engine.sharded_state import state_in_parts
-from eventide.engine.sharding import group_of_one, refuse_sharding
+from eventide.engine.sharding import group_of_one, is_sharded, refuse_sharding
 from eventide.engine.state import Counters, TrainingState
 from eventide.engine.weights import describe_model
 from eventide.engine.world import World
@@ -66,7 +66,7 @@ def train(config: Config, folder: RunFolder, options: FitOptions, world: World |
         world.by_first(lambda: stack.enter_context(folder.locked()))
         log = folder.log if world.is_first else None
         reporter = stack.enter_context(closing(Reporter(log, silent=not world.is_first)))
-        stack.enter_context(group_of_one(world, wanted=config.train_cfg.strategy == "fsdp"))
+        stack.enter_context(group_of_one(world, wanted=is_sharded(config)))
         try:
             trainer = set_up(config, folder, options, reporter, world)
             with closing(trainer):
@@ -89,7 +89,7 @@ def set_up(
     found, device, precision, data, validation, warnings, batch_plan, plan = _prepare(
         config, folder, options, reporter, world
     )
-    in_parts = config.train_cfg.strategy == "fsdp"
+    in_parts = is_sharded(config)
     fabric, scaler = make_fabric(device, precision, world.launch, in_parts)
     torch.manual_seed(config.seed)
     model = build(config)
@@ -290,7 +290,7 @@ def _training_device(config: Config, launch: Launch) -> torch.device:
     device = own_device(config.device, launch)
     if config.train_cfg.compile:
         refuse_without_compiler(device)
-    if config.train_cfg.strategy == "fsdp":
+    if is_sharded(config):
         refuse_sharding(device)
     return device
 

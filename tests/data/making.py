@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from eventide.config import Config
+from eventide.types import Batch
 
 CHANNELS = 4
 FPS = 10.0
@@ -126,3 +128,12 @@ def write_config(path: Path, folder: Path, lines: Sequence[str] = ()) -> Path:
     ]
     path.write_text("\n".join(text) + "\n", encoding="utf-8")
     return path
+
+
+def assert_same(first: list[Batch], second: list[Batch]) -> None:
+    """The same batches, to the bit."""
+    assert [batch.ids for batch in first] == [batch.ids for batch in second]
+    for a, b in zip(first, second, strict=True):
+        for name in ("features", "mask", "segments", "label_ids"):
+            assert torch.equal(getattr(a, name), getattr(b, name))
+        assert (a.lengths, a.timelines) == (b.lengths, b.timelines)

@@ -22,7 +22,7 @@ from eventide.data.batching import BatchPlan
 from eventide.data.dataset import EventDataset
 from eventide.data.loader import collate, evaluation_batches, training_steps
 from eventide.types import Batch, EventideError, Sample, Timeline
-from tests.data.making import make_data, write_features
+from tests.data.making import assert_same, make_data, write_features
 
 
 @pytest.fixture
@@ -83,14 +83,6 @@ def stream(
 ) -> Generator[Batch, None, None]:
     plan = replace(BatchPlan.of(dataset, LoaderConfig(batch_size=2, **loader)), seed=seed)
     return (batch for (batch,) in training_steps(dataset, plan, num_workers=workers, first_step=first))
-
-
-def assert_same(first: list[Batch], second: list[Batch]) -> None:
-    assert [batch.ids for batch in first] == [batch.ids for batch in second]
-    for a, b in zip(first, second, strict=True):
-        for name in ("features", "mask", "segments", "label_ids"):
-            assert torch.equal(getattr(a, name), getattr(b, name))
-        assert (a.lengths, a.timelines) == (b.lengths, b.timelines)
 
 
 def test_every_epoch_visits_every_recording_once(dataset: EventDataset) -> None:

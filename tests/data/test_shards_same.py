@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from eventide.config import Config, LoaderConfig
 from eventide.data.batching import BatchPlan
@@ -22,7 +21,7 @@ from eventide.data.dataset import EventDataset
 from eventide.data.feature_survey import survey_features
 from eventide.data.loader import evaluation_batches, training_steps
 from eventide.types import Batch
-from tests.data.making import make_data, with_points, write_features
+from tests.data.making import assert_same, make_data, with_points, write_features
 from tests.data.making_shards import shard_folder
 
 
@@ -84,14 +83,6 @@ def make(folder: Path, kind: str) -> Config:
         config = with_points(config)
     shard_folder(config.dataset.feat_folder, folder / "shards", names, size=9000)
     return config
-
-
-def assert_same(first: list[Batch], second: list[Batch]) -> None:
-    assert [batch.ids for batch in first] == [batch.ids for batch in second]
-    for a, b in zip(first, second, strict=True):
-        for name in ("features", "mask", "segments", "label_ids"):
-            assert torch.equal(getattr(a, name), getattr(b, name))
-        assert (a.lengths, a.timelines) == (b.lengths, b.timelines)
 
 
 def first_batches(config: Config, workers: int, first: int = 0, count: int = 8) -> list[Batch]:

@@ -14,18 +14,15 @@ from eventide.data.dataset import EventDataset
 from eventide.data.loader import training_steps
 from eventide.data.steps import Share, step_pieces
 from eventide.engine.devices import make_fabric
-from eventide.engine.fit import FitOptions, Trainer
 from eventide.engine.gradients import StepGradients
 from eventide.engine.optim import parameters_of
-from eventide.engine.run_folder import RunFolder
-from eventide.engine.setup import train
 from eventide.engine.sharded_state import ShardedState, state_in_parts
 from eventide.engine.sharding import as_part, gathered, own_part
 from eventide.engine.world import World
 from eventide.layers import pieces as layer_pieces
 from eventide.models import build
 from tests.engine.making import all_tensors
-from tests.engine.several.work import Cut, Results
+from tests.engine.several.work import Cut, Results, train_watched
 
 
 def step_gradients(
@@ -72,17 +69,7 @@ def step_gradients(
 
 def training(world: World, config: Config, folder: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Train; what this process has evaluated, and how many bytes it holds."""
-    evaluated: list[str] = []
-    original = Trainer._detect
-
-    def detect(self: Trainer, validation: EventDataset) -> Any:
-        found = original(self, validation)
-        evaluated.extend(found or {})
-        return found
-
-    with mock.patch.object(Trainer, "_detect", detect):
-        run = RunFolder(folder / "runs" / f"tiny_{name}")
-        trainer = train(config, run, FitOptions(**{"eval_freq": 0, **options}), world)
+    trainer, evaluated = train_watched(world, config, folder, name, options)
     state = trainer.state
     held = {
         "weights": [own_part(parameter) for parameter in state.detector.parameters()],

@@ -19,21 +19,13 @@ from eventide.models.registry import BUILDERS
 from tests.engine.making import all_tensors, tiny_config, write_config
 from tests.engine.several import parts, work
 from tests.engine.several.pool import Pool, free_port
-from tests.engine.several.test_gradients import VARIANTS, assert_close, config_of
+from tests.engine.several.test_gradients import CUTS, VARIANTS, assert_close, config_of
 from tests.engine.several.work import Cut, Results
 
 SGD = {"type": "SGD", "learning_rate": 0.01, "epochs": 3, "warmup_epochs": 1}
 ADAMW = {**SGD, "type": "AdamW"}
 QUIET = {"droppath": 0.0, "dropout": 0.0, "init_loss_norm": 5.0}
 DROPOUT = {"droppath": 0.2, "dropout": 0.2, "init_loss_norm": 5.0}
-# Five recordings, of which two have no events; for two and three processes.
-CUTS = [
-    pytest.param(Cut(1, 2), Cut(2, 1), id="batches of one, one left"),
-    pytest.param(Cut(1, 4), Cut(4, 1), id="two micro-batches each, one left for all"),
-    pytest.param(Cut(1, 3), Cut(3, 1), id="three, uneven for two processes"),
-    pytest.param(Cut(2, 3), Cut(6, 1), id="an uneven group is all there is"),
-    pytest.param(Cut(4, 1), Cut(4, 1), id="a batch that is cut up"),
-]
 CASES = [
     pytest.param(meta_arch, changes, share, id=f"{meta_arch}, {label}")
     for meta_arch in sorted(BUILDERS)
@@ -74,7 +66,7 @@ def test_gradients_of_every_architecture(
     assert_same_steps([pair, triple], config, Cut(1, 4), Cut(4, 1), share)  # the second step is one recording for all
 
 
-@pytest.mark.parametrize(("cut", "whole"), CUTS)
+@pytest.mark.parametrize(("cut", "whole"), CUTS[1:])
 def test_gradients_however_a_step_is_cut(tiny_data: Path, pair: Pool, triple: Pool, cut: Cut, whole: Cut) -> None:
     config = config_of(tiny_data, "LocPointTransformer", {"train_cfg": {"loss_weight": 0}})
     assert config is not None

@@ -141,8 +141,10 @@ def all_fail_backward(rank: int) -> Failing:
     return in_backward
 
 
-def whole_training(world: World, config: Config, folder: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Train, and give what this process has in the end."""
+def train_watched(
+    world: World, config: Config, folder: Path, name: str, options: dict[str, Any]
+) -> tuple[Trainer, list[str]]:
+    """Train; the trainer in the end, and the recordings that this process has evaluated."""
     evaluated: list[str] = []
     original = Trainer._detect
 
@@ -152,9 +154,13 @@ def whole_training(world: World, config: Config, folder: Path, name: str, option
         return found
 
     with mock.patch.object(Trainer, "_detect", detect):
-        trainer = train(
-            config, RunFolder(folder / "runs" / f"tiny_{name}"), FitOptions(**{"eval_freq": 0, **options}), world
-        )
+        run = RunFolder(folder / "runs" / f"tiny_{name}")
+        return train(config, run, FitOptions(**{"eval_freq": 0, **options}), world), evaluated
+
+
+def whole_training(world: World, config: Config, folder: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Train, and give what this process has in the end."""
+    trainer, evaluated = train_watched(world, config, folder, name, options)
     state = {key: value for key, value in trainer.state.state_dict().items() if key != "losses"}
     return {
         "tensors": all_tensors(state),
