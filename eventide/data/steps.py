@@ -32,14 +32,14 @@ class Share(NamedTuple):
     equal: bool = False
 
     def of(self, batches: Sequence[np.ndarray]) -> list[Piece]:
-        """The pieces of a step of `batches` that this process does: none where there are fewer than processes.
+        """The pieces of a step of `batches` that this process does: none where there are fewer recordings than
+        processes.
 
-        Where a step has fewer batches than there are processes, the batches are cut up.
+        Where a step has fewer batches than there are processes, its recordings are dealt out evenly.
         """
         parts = list(batches)
         if len(parts) < self.size:
-            each = -(-sum(map(len, parts)) // self.size)
-            parts = [part[start : start + each] for part in parts for start in range(0, len(part), each)]
+            parts = [part for part in np.array_split(np.concatenate(parts), self.size) if len(part)]
         pieces = [Piece(number, parts[number]) for number in range(self.rank, len(parts), self.size)]
         if self.equal and len(pieces) < -(-len(parts) // self.size):
             pieces.append(Piece(len(parts) + self.rank, parts[0][:1], counts=False))

@@ -100,6 +100,8 @@ def make_fabric(
     """
     launch = launch or Launch()
     scaler = _make_scaler(device, in_parts) if precision == "16-mixed" else None
+    if scaler is not None:  # it is made at first use, which a process without work in its first step has not
+        scaler.scale(torch.zeros((), device=device))
     plugin = Precision() if precision == "32-true" else MixedPrecision(precision, device.type, scaler)
     several = launch.size > 1
     all_devices = launch.local_size if device.type == "cpu" else list(range(launch.local_size))

@@ -235,8 +235,9 @@ class Trainer:
         step, options, plan = self.state.counters.step, self.options, self.plan
         if step == plan.total_steps:
             return True
-        if step % plan.steps_per_epoch == 0 and options.checkpoint_epochs:
-            return (step // plan.steps_per_epoch) % options.checkpoint_epochs == 0
+        epoch, within = divmod(step, plan.steps_per_epoch)
+        if within == 0 and options.checkpoint_epochs and epoch % options.checkpoint_epochs == 0:
+            return True
         if self._is_late:
             return True
         return options.checkpoint_steps > 0 and step % options.checkpoint_steps == 0

@@ -79,6 +79,18 @@ def find_checkpoint(
     return path, load_checkpoint(path)
 
 
+def set_aside_later(folder: RunFolder, path: Path, say: Callable[[str], object]) -> None:
+    """Rename the checkpoints of the run in `folder` that are later than the one at `path`, which was asked for by name:
+    `--resume auto` would go on from them, and they would push out the new ones.
+    """
+    known = [other.resolve() for other in list_checkpoints(folder.checkpoints)]  # newest first
+    later = known[: known.index(path.resolve())] if path.resolve() in known else []
+    for other in later:
+        other.rename(other.with_name(f"{other.name}.aside"))
+    if later:
+        say(f"{len(later)} later checkpoint(s) are set aside as {folder.checkpoints}/step_*.pt.aside")
+
+
 def check_same_run(content: Content, path: Path, config: Config, plan: Plan, labels: list[str], amp: bool) -> None:
     """Refuse to go on where the result would be that of neither run.
 

@@ -18,6 +18,7 @@ from eventide.data.batching import BatchPlan
 from eventide.data.checks import check_dataset
 from eventide.data.dataset import EventDataset
 from eventide.data.steps import Share
+from eventide.engine import guard
 from eventide.engine.compiling import CompiledDetector, refuse_without_compiler
 from eventide.engine.devices import PrecisionName, choose_precision, make_fabric, own_device
 from eventide.engine.ema import WeightAverage
@@ -35,6 +36,7 @@ from eventide.engine.resuming import (
     find_checkpoint,
     refuse_other_folder,
     resume_of_restart,
+    set_aside_later,
     take_over_best,
 )
 from eventide.engine.run_folder import RunFolder
@@ -43,7 +45,7 @@ from eventide.engine.sharded_state import state_in_parts
 from eventide.engine.sharding import group_of_one, is_sharded, refuse_sharding
 from eventide.engine.state import Counters, TrainingState
 from eventide.engine.weights import describe_model
-from eventide.engine.world import World
+from eventide.engine.world import World, is_lost_connection
 from eventide.models import Architecture, build
 from eventide.ops.files import write_text
 from eventide.ops.problems import raise_problems
@@ -61,9 +63,9 @@ def train(config: Config, folder: RunFolder, options: FitOptions, world: World |
     resume = world.from_first(resume_of_restart(folder, options.resume, world.has_begun()))
     options = replace(options, resume=resume)
     world.by_first(lambda: folder.open(resume))
-    world.begin()
     with ExitStack() as stack:
         world.by_first(lambda: stack.enter_context(folder.locked()))
+        world.begin()
         log = folder.log if world.is_first else None
         reporter = stack.enter_context(closing(Reporter(log, silent=not world.is_first)))
         stack.enter_context(group_of_one(world, wanted=is_sharded(config)))
@@ -73,6 +75,10 @@ def train(config: Config, folder: RunFolder, options: FitOptions, world: World |
                 trainer.run()
         except EventideError as error:
             reporter.note(f"error: {error}")
+            raise
+        except RuntimeError as error:  # before the training itself, which explains its own
+            if is_lost_connection(error):
+                raise guard.lost_connection(None) from None
             raise
     return trainer
 
@@ -108,9 +114,9 @@ def set_up(
     if found is not None:
         print_warnings(reporter, warnings)
         reporter.line(f"going on from {found[0]}, step {state.counters.step} of {plan.total_steps}")
-    compiled = _compiled(detector, model.detector, config, batch_plan)
+    compiled = _compiled(detector, model, config, batch_plan, world.size)
     gradients = StepGradients(config, fabric, world, compiled, state, reduction, announcer(reporter, world))
-    metrics, curves = _logs(folder, state, reporter) if world.is_first else (NoLog(), NoLog())
+    metrics, curves = world.by_first(lambda: _logs(folder, state, reporter)) or (NoLog(), NoLog())
     trainer = Trainer(
         config,
         options,
@@ -162,6 +168,8 @@ def _prepare(config: Config, folder: RunFolder, options: FitOptions, reporter: R
     if found is not None:
         world.by_first(lambda: refuse_other_folder(folder, config, found[0]))
         world.together(lambda: check_same_run(found[1], found[0], config, plan, data.labels, options.amp))
+        if options.resume != "auto":
+            world.by_first(lambda: set_aside_later(folder, found[0], reporter.line))
     world.same("data", {"recordings": len(data), "labels": data.labels, "lengths": _digest(data, validation)})
     return Prepared(found, device, precision, data, validation, warnings, batch_plan, plan)
 
@@ -296,9 +304,13 @@ def _training_device(config: Config, launch: Launch) -> torch.device:
 
 
 def _compiled(
-    detector: torch.nn.Module, module: torch.nn.Module, config: Config, plan: BatchPlan
+    detector: torch.nn.Module, model: Architecture, config: Config, plan: BatchPlan, processes: int
 ) -> CompiledDetector | torch.nn.Module:
-    """`detector`, which wraps `module`, through the compiler where the configuration asks for it."""
+    """`detector`, which wraps the model's, through the compiler where the configuration asks for it."""
     if not config.train_cfg.compile:
         return detector
-    return CompiledDetector(detector, module, min(config.loader.batch_size, plan.count), len(plan.lengths))
+    largest = min(config.loader.batch_size, plan.count)
+    if plan.batches_per_step < processes:  # a step's recordings are dealt out
+        largest = -(-min(largest * plan.batches_per_step, plan.count) // processes)
+    passes = 2 if model.criterion.balances else 1  # balanced losses take one without gradients, a graph of its own
+    return CompiledDetector(detector, model.detector, largest, passes * len(plan.lengths))

@@ -20,6 +20,8 @@ LOST_PHRASES = (
     "broken pipe",
     "socket closed",
     "remote process exited",
+    "timed out waiting",
+    "application timeout",
 )
 
 

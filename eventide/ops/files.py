@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +13,7 @@ from typing import BinaryIO
 from eventide.types import EventideError, UsageError
 
 TEMPORARY_SUFFIX = ".tmp"
+_UMASK = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -65,9 +67,10 @@ def remove_temporary_files(folder: Path) -> None:
 
 
 def _umask() -> int:
-    """The permission bits that new files go without; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
+    """The permission bits that new files go without; it can only be read by setting it, one thread at a time."""
+    with _UMASK:
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 

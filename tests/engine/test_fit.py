@@ -407,3 +407,31 @@ def test_the_averaged_model_teaches_late_steps_only(tiny_data: Path, undisturbed
     losses = [(ours["final_loss"], theirs["final_loss"]) for ours, theirs in pairs if ours["kind"] == "train"]
     assert all(ours == theirs for ours, theirs in losses[:2])
     assert any(ours != theirs for ours, theirs in losses[2:])
+
+
+def steps_kept(run: Path) -> list[int]:
+    return sorted(int(path.stem.removeprefix("step_")) for path in list_checkpoints(run / "checkpoints"))
+
+
+def test_checkpoints_by_steps_are_written_at_the_end_of_an_epoch_too(tiny_data: Path, tmp_path: Path) -> None:
+    config = tiny_config(tiny_data, train_cfg={"keep_checkpoints": 100})
+    run = run_training(tmp_path, config, "steps", checkpoint_epochs=100, checkpoint_steps=3).folder.path
+    assert steps_kept(run) == [3, 6, 9, 12]
+
+
+def test_going_on_from_an_earlier_checkpoint_sets_later_ones_aside(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else `--resume auto` would go on from the course that was left."""
+    config = tiny_config(tiny_data, train_cfg={"keep_checkpoints": 100})
+    folder = run_training(tmp_path, config, "back").folder.path / "checkpoints"
+    assert steps_kept(folder.parent) == [3, 6, 9, 12]
+    later = {step: (folder / f"step_{step:08d}.pt").read_bytes() for step in (9, 12)}
+    with monkeypatch.context() as patch:
+        stop_at(patch, 7)
+        with pytest.raises(StoppedError):
+            run_training(tmp_path, config, "back", resume=str(folder / "step_00000006.pt"), checkpoint_steps=1)
+    assert steps_kept(folder.parent) == [3, 6, 7]
+    assert "2 later checkpoint(s) are set aside" in capsys.readouterr().out
+    for step, content in later.items():
+        assert (folder / f"step_{step:08d}.pt.aside").read_bytes() == content

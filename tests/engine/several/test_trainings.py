@@ -126,3 +126,15 @@ def test_the_rate_grows_with_the_step(tiny_data: Path, tmp_path: Path, pair: Poo
     ]
     assert max(rates) == pytest.approx(4 * config.opt.learning_rate)
     assert "learning rate 0.01 x 4, since a step is 4 batches: 0.04" in (run / "train.log").read_text()
+
+
+def test_without_work_in_the_first_step_there_is_a_loss_scale(tiny_data: Path, tmp_path: Path, triple: Pool) -> None:
+    """A run in float16 that goes on where three processes find two recordings."""
+    config = config_of(tiny_data, loader={"batch_size": 1})
+    config = config.model_copy(update={"train_cfg": config.train_cfg.model_copy(update={"keep_checkpoints": 100})})
+    options = {"amp": True, "checkpoint_steps": 1}
+    whole = triple.run(work.half_training, config, tmp_path, "half", options)[0]
+    first = whole["files"] / "checkpoints" / "step_00000001.pt"
+    goes_on = triple.run(work.half_training, config, tmp_path, "on", {**options, "resume": str(first)})[0]
+    assert goes_on["counters"]["step"] == whole["counters"]["step"] == 8
+    assert all(torch.equal(tensor, whole["tensors"][name]) for name, tensor in goes_on["tensors"].items())

@@ -168,3 +168,9 @@ def whole_training(world: World, config: Config, folder: Path, name: str, option
         "evaluated": evaluated,
         "files": trainer.folder.path if world.is_first else None,
     }
+
+
+def half_training(world: World, config: Config, folder: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """As `whole_training`, in float16 with loss scaling, which no CPU has by itself."""
+    with mock.patch("eventide.engine.setup.choose_precision", return_value=("16-mixed", "")):
+        return whole_training(world, config, folder, name, options)
