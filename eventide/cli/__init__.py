@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from inspect import Parameter
 
@@ -14,6 +15,8 @@ from eventide.engine.processes import speaks
 from eventide.types import AlreadySaidError, EventideError, UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+# A process that leaves the message to another one lets it speak: launchers end all others when the first one fails.
+SECONDS_TO_SPEAK = 10.0
 
 
 def _version() -> str:
@@ -77,6 +80,7 @@ def run(application: cyclopts.App, arguments: Sequence[str] | None = None) -> in
         result = application(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except AlreadySaidError as error:
+        time.sleep(SECONDS_TO_SPEAK)
         return EXIT_USAGE if error.is_usage else EXIT_FAILED
     except UsageError as error:
         return _fail(str(error), EXIT_USAGE)
