@@ -80,14 +80,13 @@ def run(application: cyclopts.App, arguments: Sequence[str] | None = None) -> in
         result = application(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except AlreadySaidError as error:
-        time.sleep(SECONDS_TO_SPEAK)
-        return EXIT_USAGE if error.is_usage else EXIT_FAILED
+        return _leave_to_others(EXIT_USAGE if error.is_usage else EXIT_FAILED)
     except UsageError as error:
         return _fail(str(error), EXIT_USAGE)
     except EventideError as error:
         return _fail(str(error), EXIT_FAILED)
     except cyclopts.CycloptsError as error:
-        return _fail(_parse_message(error), EXIT_USAGE) if speaks() else EXIT_USAGE
+        return _fail(_parse_message(error), EXIT_USAGE) if speaks() else _leave_to_others(EXIT_USAGE)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED) if speaks() else EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output (`| head`) has left: nothing is wrong
@@ -129,6 +128,15 @@ def _parse_message(error: cyclopts.CycloptsError) -> str:
         message = f"a word too many: {error.unused_tokens[0]!r}"
     command = " ".join(error.command_chain or ())
     return f"{command}: {message} (see --help)" if command else f"{message} (see --help)"
+
+
+def _leave_to_others(code: int) -> int:
+    """End with `code`, once the process that says why has had time to."""
+    try:
+        time.sleep(SECONDS_TO_SPEAK)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return code
 
 
 def _fail(message: str, code: int) -> int:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -116,13 +117,17 @@ class Trainer:
     def _explained(self, error: BaseException) -> BaseException:
         """What to say instead of `error`; itself where it is not known."""
         if guard.is_out_of_memory(error):
-            return guard.out_of_memory(*self.gradients.work, self.writer.last)
+            return guard.out_of_memory(*self.gradients.work, self._kept())
         if is_lost_connection(error):
-            return guard.lost_connection(self.writer.last)
+            return guard.lost_connection(error, self._kept())
         if failure := compile_failure(error):
             self._stop_if_compiler_was_stopped()
             return failure
         return error
+
+    def _kept(self) -> Path | None:
+        """The checkpoint to go on from, as far as this process knows; only the first one has written any."""
+        return (None if self.world.is_first else self.folder.newest()) or self.writer.last
 
     def _loop(self, steps: Iterator[tuple[tuple[int, list[Piece]], list[Batch]]]) -> None:
         counters, plan = self.state.counters, self.plan
@@ -182,7 +187,7 @@ class Trainer:
         except EventideError as error:
             # a signal to the whole process group may end loader processes before this one has looked at it
             self._stop_if_asked()
-            raise guard.lost_data(error, self.writer.last) from error
+            raise guard.lost_data(error, self._kept()) from error
 
     def _flags(self) -> tuple[float, float]:
         """Whether this process was asked to stop, and by SIGTERM."""
@@ -276,7 +281,7 @@ class Trainer:
         """Ctrl-C ends a C++ compiler at work too: its failure says nothing, and the step it was in cannot be saved."""
         if self._interruption.requested:
             self.reporter.close_bar()
-            last = self.writer.last
+            last = self._kept()
             way = f"go on from {last} with --resume auto" if last else "there is no checkpoint yet"
             self.reporter.line(f"interrupted while compiling: {way}")
             raise KeyboardInterrupt

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from eventide.engine.world import in_short
 from eventide.ops.problems import name_some
 from eventide.types import EventideError
 
@@ -44,11 +45,11 @@ def out_of_memory(what: str, sequences: int, longest: int, checkpoint: Path | No
     )
 
 
-def lost_connection(checkpoint: Path | None) -> EventideError:
-    """The message when another process of the training is gone."""
+def lost_connection(error: BaseException, checkpoint: Path | None) -> EventideError:
+    """The message when another process of the training is gone, or cannot be talked to: `error` of the library."""
     return EventideError(
-        "the connection to another process of this training is lost: it has failed (it says why) or was killed. "
-        f"{_kept(checkpoint)} Go on with --resume auto"
+        "the connection to another process of this training is lost: it has failed (it says why), was killed, or the "
+        f"network between them does not work ({in_short(error)}). {_kept(checkpoint)} Go on with --resume auto"
     )
 
 

@@ -50,9 +50,22 @@ def launch_key(launch: Launch, environment: Mapping[str, str] | None = None) -> 
     if launch.size == 1:
         return uuid.uuid4().hex[:12]
     values = [environment.get(name, "") for name in LAUNCH_VARIABLES[launch.launcher]]
-    if launch.launcher == "torchrun" and launch.machines == 1:
-        values.append(str(os.getppid()))  # torchrun itself
+    if environment.get("TORCHELASTIC_RUN_ID") == "none" and launch.machines == 1:
+        values.append(_name_from_agent(environment) or str(os.getppid()))  # torchrun itself, or what stands for it
     return hashlib.sha256("\0".join([launch.launcher, *values]).encode()).hexdigest()[:12]
+
+
+def _name_from_agent(environment: Mapping[str, str]) -> str:
+    """A name that torchrun's table holds for its processes, whoever stands between them and torchrun (a shell, uv);
+    empty where it has opened none.
+    """
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return ""
+    import torch.distributed as dist
+
+    host, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+    table = dist.TCPStore(host, port, is_master=False, wait_for_workers=False)
+    return table.compare_set("eventide/predict", "", uuid.uuid4().hex).decode()
 
 
 @dataclass

@@ -15,11 +15,14 @@ import torch.distributed as dist
 from lightning_fabric.plugins.environments import SLURMEnvironment
 
 from eventide.engine.processes import Launch
-from eventide.engine.world import World
+from eventide.engine.world import World, in_short
 from eventide.types import EventideError, UsageError
 
-# A process that evaluates or checks the data lets the others wait; longer than this means that it hangs.
+# Processes that add up gradients are equally far: longer than this means that one of them hangs.
 PATIENCE = timedelta(minutes=30)
+# The first one alone checks the data and scores detections, for hours where there are many; the others wait. Should it
+# die meanwhile, they see that at once.
+PATIENCE_WITH_WORK = timedelta(days=2)
 PAUSE = 0.5  # seconds between two attempts to reach the first process
 
 
@@ -41,13 +44,19 @@ def joined(launch: Launch, device_type: str, seconds: float) -> Iterator[World]:
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
     place = meeting_place(launch)
     table = _table(launch, *place, seconds, hosted)
-    store = meet(table, launch, "{}:{}".format(*place), seconds)
+    try:
+        store = meet(table, launch, "{}:{}".format(*place), seconds)
+    except dist.DistError as error:
+        raise EventideError(
+            f"process 0 at {place[0]}:{place[1]} is gone ({in_short(error)}); start all processes again"
+        ) from None
     try:
         dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size, timeout=PATIENCE)
+        talk = dist.new_group(backend="gloo", timeout=PATIENCE_WITH_WORK)
     except (RuntimeError, ValueError) as error:
-        raise EventideError(f"the {launch.size} processes could not be connected: {_short(error)}") from None
+        raise EventideError(f"the {launch.size} processes could not be connected: {in_short(error)}") from None
     try:
-        yield World(launch, table if hosted else None)
+        yield World(launch, table if hosted else None, talk)
     finally:
         dist.destroy_process_group()
 
@@ -104,7 +113,7 @@ def _table(launch: Launch, host: str, port: int, seconds: float, hosted: bool) -
         )
     except (RuntimeError, ValueError) as error:
         taken = first and "EADDRINUSE" in str(error)
-        why = "another program has this port; take another one" if taken else _short(error)
+        why = "another program has this port; take another one" if taken else in_short(error)
         raise EventideError(f"{host}:{port} cannot be used to meet: {why}") from None
 
 
@@ -123,6 +132,17 @@ def meet(table: dist.Store, launch: Launch, place: str, seconds: float) -> dist.
         return _welcome(table, launch, place, seconds)
     name = uuid.uuid4().hex
     table.set(f"hello/{launch.rank}", f"{name} {launch.size}")
+    answer = _answer(table, launch, name, place, seconds)
+    if answer.isdigit():
+        raise UsageError(f"WORLD_SIZE is {launch.size} in process {launch.rank} and {answer} in process 0")
+    meeting = dist.PrefixStore(answer, table)
+    if meeting.add(f"signed/{launch.rank}", 1) > 1:
+        raise UsageError(f"two processes were started as RANK={launch.rank}; give each its own")
+    return meeting
+
+
+def _answer(table: dist.Store, launch: Launch, name: str, place: str, seconds: float) -> str:
+    """What the first process answers to `name`."""
     end = time.monotonic() + seconds
     while not table.check([f"answer/{name}"]):  # PyTorch's own waiting writes to standard error when it is in vain
         if time.monotonic() > end:
@@ -132,13 +152,7 @@ def meet(table: dist.Store, launch: Launch, place: str, seconds: float) -> dist.
                 "(--connect-timeout)"
             )
         time.sleep(PAUSE / 10)
-    answer = table.get(f"answer/{name}").decode()
-    if answer.isdigit():
-        raise UsageError(f"WORLD_SIZE is {launch.size} in process {launch.rank} and {answer} in process 0")
-    meeting = dist.PrefixStore(answer, table)
-    if meeting.add(f"signed/{launch.rank}", 1) > 1:
-        raise UsageError(f"two processes were started as RANK={launch.rank}; give each its own")
-    return meeting
+    return table.get(f"answer/{name}").decode()
 
 
 def _welcome(table: dist.Store, launch: Launch, place: str, seconds: float) -> dist.Store:
@@ -193,8 +207,3 @@ def _wait_for(host: str, port: int, seconds: float) -> None:
                     f"{error.strerror or error}; MASTER_ADDR and MASTER_PORT must name the machine where process 0 runs"
                 ) from None
         time.sleep(PAUSE)
-
-
-def _short(error: BaseException) -> str:
-    """The first line of what a library says."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import filecmp
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +19,7 @@ from eventide.engine.state import Counters
 from eventide.engine.weights import config_differences, describe_model, shorten, tensor_differences
 from eventide.models import build
 from eventide.ops.files import write_file
+from eventide.ops.problems import name_some
 from eventide.types import EventideError, UsageError
 
 # Keys that may differ when a run goes on: they say where things are and how they are done, not what comes out.
@@ -79,16 +82,32 @@ def find_checkpoint(
     return path, load_checkpoint(path)
 
 
-def set_aside_later(folder: RunFolder, path: Path, say: Callable[[str], object]) -> None:
-    """Rename the checkpoints of the run in `folder` that are later than the one at `path`, which was asked for by name:
-    `--resume auto` would go on from them, and they would push out the new ones.
+def set_aside_other_course(folder: RunFolder, path: Path, best: float | None, say: Callable[[str], object]) -> None:
+    """Rename what the run in `folder` has of another course than the checkpoint at `path`, which was asked for by name
+    and knows a `best` score: `--resume auto` would go on from later checkpoints, and they would push out the new ones.
+
+    Of a checkpoint that is not of this folder, nor a copy from it, all of the folder's are another course.
     """
-    known = [other.resolve() for other in list_checkpoints(folder.checkpoints)]  # newest first
-    later = known[: known.index(path.resolve())] if path.resolve() in known else []
-    for other in later:
-        other.rename(other.with_name(f"{other.name}.aside"))
-    if later:
-        say(f"{len(later)} later checkpoint(s) are set aside as {folder.checkpoints}/step_*.pt.aside")
+    known = list_checkpoints(folder.checkpoints)  # newest first
+    own = next((number for number, other in enumerate(known) if _is_same_file(other, path)), len(known))
+    left = known[:own]
+    if folder.best.is_file() and stored_score(folder.best) != best:
+        left.append(folder.best)
+    for other in left:
+        other.rename(_free_name(other))
+    if left:
+        names = name_some([other.name for other in left])
+        say(f"set aside as *.aside in {folder.path}, since {path} is gone on from and they came after it: {names}")
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve() or filecmp.cmp(one, other, shallow=False)
+
+
+def _free_name(path: Path) -> Path:
+    """`path` with `.aside` behind it, and a number where that is taken."""
+    names = (path.with_name(f"{path.name}.aside{number or ''}") for number in itertools.chain((0,), itertools.count(2)))
+    return next(name for name in names if not name.exists())
 
 
 def check_same_run(content: Content, path: Path, config: Config, plan: Plan, labels: list[str], amp: bool) -> None:

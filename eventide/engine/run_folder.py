@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from eventide.engine.checkpoint import list_checkpoints
 from eventide.ops.files import remove_temporary_files
@@ -58,6 +60,10 @@ class RunFolder:
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 
+    def newest(self) -> Path | None:
+        """The newest checkpoint."""
+        return next(iter(list_checkpoints(self.checkpoints)), None)
+
     def holds_run(self) -> bool:
         """Whether a run has written here."""
         return (
@@ -93,7 +99,7 @@ class RunFolder:
         except ImportError:  # Windows has no such locks
             yield
             return
-        with (self.path / "lock").open("w") as file:
+        with (self.path / "lock").open("w") as file, _not_in_children(file):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -102,3 +108,27 @@ class RunFolder:
                 pass
             remove_temporary_files(self.path)
             yield
+
+
+@contextmanager
+def _not_in_children(file: TextIO) -> Iterator[None]:
+    """Close `file` in processes that are forked within the context: loader processes outlive a killed training by some
+    seconds, and would hold its lock.
+    """
+    _held.add(file)
+    try:
+        yield
+    finally:
+        _held.discard(file)
+
+
+_held: set[TextIO] = set()
+
+
+def _let_go() -> None:
+    for file in _held:
+        os.close(file.fileno())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

@@ -36,7 +36,7 @@ from eventide.engine.resuming import (
     find_checkpoint,
     refuse_other_folder,
     resume_of_restart,
-    set_aside_later,
+    set_aside_other_course,
     take_over_best,
 )
 from eventide.engine.run_folder import RunFolder
@@ -65,7 +65,6 @@ def train(config: Config, folder: RunFolder, options: FitOptions, world: World |
     world.by_first(lambda: folder.open(resume))
     with ExitStack() as stack:
         world.by_first(lambda: stack.enter_context(folder.locked()))
-        world.begin()
         log = folder.log if world.is_first else None
         reporter = stack.enter_context(closing(Reporter(log, silent=not world.is_first)))
         stack.enter_context(group_of_one(world, wanted=is_sharded(config)))
@@ -78,7 +77,9 @@ def train(config: Config, folder: RunFolder, options: FitOptions, world: World |
             raise
         except RuntimeError as error:  # before the training itself, which explains its own
             if is_lost_connection(error):
-                raise guard.lost_connection(None) from None
+                lost = guard.lost_connection(error, folder.newest())
+                reporter.note(f"error: {lost}")
+                raise lost from None
             raise
     return trainer
 
@@ -159,6 +160,7 @@ def _prepare(config: Config, folder: RunFolder, options: FitOptions, reporter: R
     found = world.from_first(world.by_first(lambda: find_checkpoint(folder, options.resume, reporter.line)))
     device = world.together(lambda: _training_device(config, world.launch))
     precision, sentence = choose_precision(device, options.amp)
+    world.same("devices", {"device": device.type, "precision": precision})
     if sentence:
         reporter.line(sentence)
     if found is None:  # the data of a run that goes on was checked when it began
@@ -168,9 +170,11 @@ def _prepare(config: Config, folder: RunFolder, options: FitOptions, reporter: R
     if found is not None:
         world.by_first(lambda: refuse_other_folder(folder, config, found[0]))
         world.together(lambda: check_same_run(found[1], found[0], config, plan, data.labels, options.amp))
-        if options.resume != "auto":
-            world.by_first(lambda: set_aside_later(folder, found[0], reporter.line))
     world.same("data", {"recordings": len(data), "labels": data.labels, "lengths": _digest(data, validation)})
+    if found is not None and options.resume != "auto":
+        best = found[1]["counters"].get("best_metric")
+        world.by_first(lambda: set_aside_other_course(folder, found[0], best, reporter.line))
+    world.begin()  # from here on, `--resume auto` goes on with this run and no other
     return Prepared(found, device, precision, data, validation, warnings, batch_plan, plan)
 
 

@@ -19,7 +19,7 @@ LOST_PHRASES = (
     "connection reset",
     "broken pipe",
     "socket closed",
-    "remote process exited",
+    "remote process exit",
     "timed out waiting",
     "application timeout",
 )
@@ -33,6 +33,7 @@ class World:
 
     launch: Launch = Launch()  # noqa: RUF009  # frozen
     table: dist.Store | None = None  # of torchrun; it lives as long as the launch, through all restarts
+    talk: dist.ProcessGroup | None = None  # for all but tensors, with time for long work of one process
 
     @property
     def rank(self) -> int:
@@ -69,7 +70,7 @@ class World:
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value)
+        dist.all_gather_object(found, value, self.talk)
         return found
 
     def collect(self, value: Any) -> list[Any] | None:
@@ -77,7 +78,7 @@ class World:
         if self.size == 1:
             return [value]
         found: list[Any] | None = [None] * self.size if self.is_first else None
-        dist.gather_object(value, found)
+        dist.gather_object(value, found, group=self.talk)
         return found
 
     def from_first(self, value: Result) -> Result:
@@ -85,7 +86,7 @@ class World:
         if self.size == 1:
             return value
         box: list[Any] = [value]
-        dist.broadcast_object_list(box)
+        dist.broadcast_object_list(box, group=self.talk)
         return box[0]
 
     def together(self, work: Callable[[], Result]) -> Result:
@@ -101,6 +102,8 @@ class World:
             result = work()
         except EventideError as error:
             failure = error
+        except OSError as error:  # disk full, no permission: the others must not wait for this process
+            failure = EventideError(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         failures = self.everyone(None if failure is None else (str(failure), isinstance(failure, UsageError)))
         self._raise_first(failures)
         return result  # type: ignore[return-value]
@@ -140,3 +143,10 @@ def is_lost_connection(error: BaseException) -> bool:
     if isinstance(error, dist.DistError | dist.DistBackendError | dist.DistNetworkError):
         return True
     return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in LOST_PHRASES)
+
+
+def in_short(error: BaseException) -> str:
+    """What a library says, without its traces: the first line, and the one behind NCCL's "Last error:"."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    last = next((number for number, line in enumerate(lines) if line.startswith("Last error:")), len(lines))
+    return " ".join([lines[0], *lines[last + 1 : last + 2]])

@@ -10,7 +10,7 @@ import cyclopts
 import pytest
 
 from eventide.cli import app, main, make_app, run
-from eventide.types import EventideError, UsageError
+from eventide.types import AlreadySaidError, EventideError, UsageError
 from tests.conftest import RunCli, run_python
 
 COMMANDS = [
@@ -171,3 +171,37 @@ def test_the_exit_code_reaches_the_shell(run_cli: RunCli) -> None:
     done = run_cli(["config", "show", "nothing-here.yaml"])
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: nothing-here.yaml: no such configuration file\n"
+
+
+SECOND_OF_TWO = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_RANK": "1"}
+LEFT_TO_OTHERS = [
+    pytest.param(raising(AlreadySaidError("bad data", False)), ["go"], 1, id="failed"),
+    pytest.param(raising(AlreadySaidError("bad setting", True)), ["go"], 2, id="wrong use"),
+    pytest.param(lambda: None, ["go", "--outptu", "a"], 2, id="unknown option"),
+]
+
+
+@pytest.mark.parametrize(("action", "words", "code"), LEFT_TO_OTHERS)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_process_that_leaves_the_message_to_another_gives_it_time(
+    action: Callable[[], object],
+    words: list[str],
+    code: int,
+    interrupted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """torchrun ends all others when the first one fails; Ctrl-C meanwhile shows no traceback."""
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if interrupted:
+            raise KeyboardInterrupt
+
+    for name, value in SECOND_OF_TWO.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("eventide.cli.time.sleep", sleep)
+    assert run(application(action), words) == (130 if interrupted else code)
+    assert len(pauses) == 1
+    assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -184,3 +185,16 @@ def test_numbers_that_are_not_finite_are_told_once_with_all_recordings(place: Pl
     assert message.count("'rec") >= 2
     assert other.family.left() == []
     other.family.kill()
+
+
+def test_the_others_of_a_killed_process_name_the_last_checkpoint(place: Place) -> None:
+    """Only the first process writes checkpoints; the others look for them."""
+    words = ("--ckpt-steps", "1", "--eval-freq", "0", "--set", "opt.epochs=300")
+    first, second = place.by_hand("killed", *words)
+    place.wait_for(lambda: place.step("killed") >= 3, first)
+    first.process.kill()
+    ended = second.finish()
+    first.finish()
+    assert ended.code == 1
+    (message,) = ended.errors()
+    assert re.search(r"connection to another process.*The last good checkpoint is .*step_\d+\.pt", message)

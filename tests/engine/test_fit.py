@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -369,6 +370,30 @@ def test_two_trainings_in_one_folder_are_refused(tiny_data: Path, tmp_path: Path
         run_training(tmp_path, tiny_config(tiny_data), "twice")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="loader processes are not forked here")
+def test_loader_processes_do_not_hold_the_folder(tmp_path: Path) -> None:
+    """They outlive a training that was killed by some seconds, in which torchrun starts it anew."""
+    from eventide.engine.run_folder import RunFolder
+
+    folder = RunFolder(tmp_path)
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+
+    def wait_in_child() -> None:
+        theirs.send("here")
+        theirs.recv()
+
+    with folder.locked():
+        child = context.Process(target=wait_in_child, daemon=True)
+        child.start()
+        assert ours.recv() == "here"
+    with folder.locked():
+        assert child.is_alive()
+    ours.send("end")
+    child.join()
+    assert child.exitcode == 0
+
+
 def test_float16_scales_its_loss_and_resumes_to_the_bit(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -417,21 +442,3 @@ def test_checkpoints_by_steps_are_written_at_the_end_of_an_epoch_too(tiny_data: 
     config = tiny_config(tiny_data, train_cfg={"keep_checkpoints": 100})
     run = run_training(tmp_path, config, "steps", checkpoint_epochs=100, checkpoint_steps=3).folder.path
     assert steps_kept(run) == [3, 6, 9, 12]
-
-
-def test_going_on_from_an_earlier_checkpoint_sets_later_ones_aside(
-    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else `--resume auto` would go on from the course that was left."""
-    config = tiny_config(tiny_data, train_cfg={"keep_checkpoints": 100})
-    folder = run_training(tmp_path, config, "back").folder.path / "checkpoints"
-    assert steps_kept(folder.parent) == [3, 6, 9, 12]
-    later = {step: (folder / f"step_{step:08d}.pt").read_bytes() for step in (9, 12)}
-    with monkeypatch.context() as patch:
-        stop_at(patch, 7)
-        with pytest.raises(StoppedError):
-            run_training(tmp_path, config, "back", resume=str(folder / "step_00000006.pt"), checkpoint_steps=1)
-    assert steps_kept(folder.parent) == [3, 6, 7]
-    assert "2 later checkpoint(s) are set aside" in capsys.readouterr().out
-    for step, content in later.items():
-        assert (folder / f"step_{step:08d}.pt.aside").read_bytes() == content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 import tracemalloc
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributed import TCPStore
 
 from eventide.engine import predict_run, predict_together
 from eventide.engine.predict_device import device_of_process
@@ -447,6 +449,20 @@ def test_a_start_has_one_name(launcher: Any, environment: dict[str, str], change
     names = {launch_key(Launch(launcher, rank, 4, rank % 2, 2), environment) for rank in range(4)}
     assert len(names) == 1
     assert launch_key(Launch(launcher, 0, 4, 0, 2), {**environment, **change}) not in names
+
+
+def test_processes_behind_wrappers_are_of_one_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torchrun --no-python script.sh`: the parent of each is its own shell, but torchrun's table is one."""
+    table = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    agent = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(table.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    names = set()
+    for rank in range(3):
+        monkeypatch.setattr(os, "getppid", lambda rank=rank: 1000 + rank)
+        names.add(launch_key(Launch("torchrun", rank, 3, rank, 3), {**TORCHRUN, **agent}))
+    assert len(names) == 1
+    other = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    agent["MASTER_PORT"] = str(other.port)
+    assert launch_key(Launch("torchrun", 0, 3, 0, 3), {**TORCHRUN, **agent}) not in names
 
 
 def test_every_run_alone_is_a_start_of_its_own() -> None:

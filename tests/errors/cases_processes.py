@@ -109,7 +109,10 @@ def lost_features(folder: Path) -> None:
 def lost_process(folder: Path) -> None:
     from eventide.engine.guard import lost_connection
 
-    error: EventideError = lost_connection(Path("runs/tiny/checkpoints/step_000020.pt"))
+    error: EventideError = lost_connection(
+        RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [10.0.0.7]:5120"),
+        Path("runs/tiny/checkpoints/step_00000020.pt"),
+    )
     raise error
 
 

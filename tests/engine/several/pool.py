@@ -7,6 +7,7 @@ import os
 import socket
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -14,16 +15,18 @@ Work = Callable[..., Any]  # of a module that the processes can import; gets the
 
 
 class Pool:
-    """`size` processes; `run` lets all of them do the same work and gives their results by rank."""
+    """`size` processes; `run` lets all of them do the same work and gives their results by rank. `patience`: seconds
+    that they wait for one another when adding up.
+    """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, patience: float | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self._ends: list[Connection] = []
         self._processes = []
         port = free_port()
         for rank in range(size):
             mine, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, rank, size, port), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, rank, size, port, patience), daemon=True)
             process.start()
             self._ends.append(mine)
             self._processes.append(process)
@@ -57,15 +60,17 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _serve(end: Connection, rank: int, size: int, port: int) -> None:
+def _serve(end: Connection, rank: int, size: int, port: int, patience: float | None) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     import torch
 
+    from eventide.engine import rendezvous
     from eventide.engine.processes import Launch
-    from eventide.engine.rendezvous import joined
 
+    if patience is not None:
+        rendezvous.PATIENCE = timedelta(seconds=patience)
     torch.set_num_threads(1)
-    with joined(Launch("torchrun", rank, size, rank, size), "cpu", 120) as world:
+    with rendezvous.joined(Launch("torchrun", rank, size, rank, size), "cpu", 120) as world:
         while True:
             try:
                 work, arguments = end.recv()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,23 @@ def test_without_work_in_the_first_step_there_is_a_loss_scale(tiny_data: Path, t
     goes_on = triple.run(work.half_training, config, tmp_path, "on", {**options, "resume": str(first)})[0]
     assert goes_on["counters"]["step"] == whole["counters"]["step"] == 8
     assert all(torch.equal(tensor, whole["tensors"][name]) for name, tensor in goes_on["tensors"].items())
+
+
+def test_processes_of_different_precision_are_refused(tiny_data: Path, tmp_path: Path, pair: Pool) -> None:
+    """Their gradients would be scaled differently, and their weights drift apart without a word."""
+    first, second = pair.run(work.training_in_two_precisions, config_of(tiny_data), tmp_path)
+    assert first[0] == "UsageError"
+    assert "precision is 'bf16-mixed' in process 0 and '16-mixed' there" in first[1]
+    assert second[0] == "AlreadySaidError"
+
+
+def test_a_disk_that_refuses_the_first_process_ends_all(pair: Pool) -> None:
+    first, second = pair.run(work.failing_by_the_disk)
+    assert first == ("EventideError", "Permission denied: runs/tiny/lock")
+    assert second[0] == "AlreadySaidError"
+
+
+def test_long_work_of_the_first_process_is_waited_for() -> None:
+    """Gradients are waited for 1 s here."""
+    with closing(Pool(2, patience=1)) as pool:
+        assert pool.run(work.waiting_beyond_patience, 2.5) == [(7, 2.0), (7, 2.0)]

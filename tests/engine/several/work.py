@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from eventide.engine.setup import train
 from eventide.engine.state import TrainingState
 from eventide.engine.world import World
 from eventide.models import build
+from eventide.types import EventideError
 from tests.engine.making import all_tensors
 
 Results = dict[str, Tensor]
@@ -174,3 +176,33 @@ def half_training(world: World, config: Config, folder: Path, name: str, options
     """As `whole_training`, in float16 with loss scaling, which no CPU has by itself."""
     with mock.patch("eventide.engine.setup.choose_precision", return_value=("16-mixed", "")):
         return whole_training(world, config, folder, name, options)
+
+
+def failing_by_the_disk(world: World) -> tuple[str, str]:
+    """What each process raises where the first one cannot write."""
+
+    def write() -> None:
+        raise PermissionError(13, "Permission denied", "runs/tiny/lock")
+
+    try:
+        world.by_first(write)
+    except EventideError as error:
+        return type(error).__name__, str(error)
+    return "none", ""
+
+
+def waiting_beyond_patience(world: World, seconds: float) -> tuple[int | None, float]:
+    """The first process works for longer than gradients are waited for; then both add up."""
+    found = world.from_first(world.by_first(lambda: time.sleep(seconds) or 7))
+    return found, float(world.sum(torch.ones(1)))
+
+
+def training_in_two_precisions(world: World, config: Config, folder: Path) -> tuple[str, str]:
+    """What each process raises where one machine knows bfloat16 and the other does not."""
+    chosen = ("bf16-mixed", "16-mixed")[world.rank]
+    with mock.patch("eventide.engine.setup.choose_precision", return_value=(chosen, "")):
+        try:
+            whole_training(world, config, folder, "mixed", {"amp": True})
+        except EventideError as error:
+            return type(error).__name__, str(error)
+    return "none", ""
