@@ -91,7 +91,7 @@ class LoaderConfig(Section):
         None,
         ge=1,
         description="Different lengths that training batches are padded to, chosen from the data so that padding is "
-        "least; null: each batch to its own longest, or 8 lengths with train_cfg.compile.",
+        "least; null: each batch to its own longest, or 8 to 32 lengths with train_cfg.compile.",
     )
 
 

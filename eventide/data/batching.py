@@ -52,17 +52,15 @@ class BatchPlan:
     batches_per_step: int = 1
 
     @classmethod
-    def of(
-        cls, dataset: EventDataset, loader: LoaderConfig, num_lengths: int | None = None, batches_per_step: int = 1
-    ) -> BatchPlan:
-        """The plan for a training data set; `num_lengths` where the configuration leaves it open."""
+    def of(cls, dataset: EventDataset, loader: LoaderConfig, batches_per_step: int = 1) -> BatchPlan:
+        """The plan for a training data set."""
         return cls(
             len(dataset),
             loader.batch_size,
             loader.drop_last,
             dataset.seed,
             loader.batching,
-            loader.num_lengths or num_lengths,
+            loader.num_lengths,
             dataset.max_seq_len,
             lambda epoch: np.array([dataset.sample_length(index, epoch) for index in range(len(dataset))]),
             dataset.longest_sample,

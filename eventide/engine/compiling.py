@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from eventide.types import EventideError, PyramidOutput, UsageError
 
-# Padded lengths of a compiled training where `loader.num_lengths` says nothing. Each costs a compilation, about a
-# minute for a large model.
-DEFAULT_LENGTHS = 8
+# Padded lengths of a compiled training where `loader.num_lengths` says nothing: the first of these with which little is
+# padded. Each costs a compilation, about a minute for a large model.
+LENGTHS_TO_TRY = (8, 16, 24, 32)
+LITTLE_PADDING = 0.15
 # What turns graphs into programs. Tests take `aot_eager`, which has all of the machinery and no C++.
 BACKEND = "inductor"
 # Graphs that PyTorch keeps for one function beyond one per length: for precision and training mode.
@@ -34,11 +35,19 @@ class CompiledDetector:
     """A detector in training whose forward and backward passes are compiled.
 
     Compiles the module in place, so that its parameters keep their names. `detector` is the module or a wrapper that
-    calls it; batches have `batch_size` sequences or fewer and one of a few lengths, at most `lengths`.
+    calls it; batches have `batch_size` sequences or fewer and one of a few lengths, at most `lengths`. `say` is told
+    of each that is new, since it takes a while.
     """
 
-    def __init__(self, detector: nn.Module, module: nn.Module, batch_size: int, lengths: int) -> None:
-        self.detector, self.batch_size = detector, batch_size
+    def __init__(
+        self,
+        detector: nn.Module,
+        module: nn.Module,
+        batch_size: int,
+        lengths: int,
+        say: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self.detector, self.batch_size, self.say = detector, batch_size, say
         self.seen: set[int] = set()
         self._backend = CountingBackend(BACKEND)
         self._lengths, self._allowed = lengths, lengths + SPARE_GRAPHS
@@ -48,7 +57,9 @@ class CompiledDetector:
     def __call__(self, features: Tensor, mask: Tensor | None) -> PyramidOutput:
         """As the detector: (B, C, T), (B, T) -> raw outputs of the B sequences."""
         count, length = features.shape[0], features.shape[-1]
-        self.seen.add(length)
+        if length not in self.seen:
+            self.seen.add(length)
+            self.say(f"compiling for {length} vectors, length {len(self.seen)} (some seconds to a minute)")
         if mask is None:
             mask = torch.ones(count, length, dtype=torch.bool, device=features.device)
         output = self.detector(fill_up(features, self.batch_size), fill_up(mask, self.batch_size))

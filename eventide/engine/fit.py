@@ -117,7 +117,8 @@ class Trainer:
     def _explained(self, error: BaseException) -> BaseException:
         """What to say instead of `error`; itself where it is not known."""
         if guard.is_out_of_memory(error):
-            return guard.out_of_memory(*self.gradients.work, self._kept())
+            fused = bool(self.config.model.backbone.use_flash_attn)
+            return guard.out_of_memory(*self.gradients.work, self._kept(), fused)
         if is_lost_connection(error):
             return guard.lost_connection(error, self._kept())
         if failure := compile_failure(error):

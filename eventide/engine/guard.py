@@ -36,11 +36,18 @@ def free_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def out_of_memory(what: str, sequences: int, longest: int, checkpoint: Path | None) -> EventideError:
-    """The message when memory runs out in `what`, with a batch of `sequences`, the longest of `longest` vectors."""
+def out_of_memory(
+    what: str, sequences: int, longest: int, checkpoint: Path | None, fused: bool = False
+) -> EventideError:
+    """The message when memory runs out in `what`, with a batch of `sequences`, the longest of `longest` vectors, and
+    attention by `fused` kernels or not.
+    """
+    advice = "Reduce batch size: lower"
+    if not fused:
+        advice = "Enable Flash Attention, reduce batch size: set model.backbone.use_flash_attn: true "
+        advice += "(convTransformerv2), lower"
     return EventideError(
-        f"out of memory in {what} with {sequences} sequence(s) of up to {longest} feature vectors. Enable Flash "
-        "Attention, reduce batch size: set model.backbone.use_flash_attn: true (convTransformerv2), lower "
+        f"out of memory in {what} with {sequences} sequence(s) of up to {longest} feature vectors. {advice} "
         f"{_remedy(what, sequences)}. {_kept(checkpoint)}"
     )
 

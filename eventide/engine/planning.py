@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from eventide.config import Config
 from eventide.data.batching import BatchPlan
 from eventide.data.dataset import EventDataset
-from eventide.engine.compiling import DEFAULT_LENGTHS
+from eventide.engine.compiling import LENGTHS_TO_TRY, LITTLE_PADDING
 from eventide.engine.schedule import Plan
 from eventide.types import UsageError
 
@@ -37,9 +38,19 @@ def plan_run(
                 f"{found[0]} belongs to a run whose learning rate was {'' if rate_scale > 1 else 'not '}multiplied by "
                 "the batches of a step; go on the same way, or start a new run with another --output"
             )
-    lengths = DEFAULT_LENGTHS if config.train_cfg.compile else None
-    batch_plan = BatchPlan.of(data, config.loader, lengths, batches_per_step)
+    batch_plan = BatchPlan.of(data, config.loader, batches_per_step)
+    if config.train_cfg.compile and config.loader.num_lengths is None:
+        batch_plan = with_few_lengths(batch_plan)
     return batch_plan, Plan.of(config, batch_plan.batches_per_epoch, batches_per_step, rate_scale)
+
+
+def with_few_lengths(plan: BatchPlan) -> BatchPlan:
+    """`plan` with a few padded lengths for the compiler: as many as keep padding low, the fewest where none do.
+
+    None do where members are random (`longest`): there the pairs pad, not the lengths.
+    """
+    tried = [replace(plan, num_lengths=count) for count in LENGTHS_TO_TRY]
+    return next((few for few in tried if few.padding_share(0) < LITTLE_PADDING), tried[0])
 
 
 def _stored(content: Mapping[str, Any]) -> tuple[int, float]:

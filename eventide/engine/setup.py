@@ -115,7 +115,7 @@ def set_up(
     if found is not None:
         print_warnings(reporter, warnings)
         reporter.line(f"going on from {found[0]}, step {state.counters.step} of {plan.total_steps}")
-    compiled = _compiled(detector, model, config, batch_plan, world.size)
+    compiled = _compiled(detector, model, config, batch_plan, world.size, reporter.line)
     gradients = StepGradients(config, fabric, world, compiled, state, reduction, announcer(reporter, world))
     metrics, curves = world.by_first(lambda: _logs(folder, state, reporter)) or (NoLog(), NoLog())
     trainer = Trainer(
@@ -308,7 +308,12 @@ def _training_device(config: Config, launch: Launch) -> torch.device:
 
 
 def _compiled(
-    detector: torch.nn.Module, model: Architecture, config: Config, plan: BatchPlan, processes: int
+    detector: torch.nn.Module,
+    model: Architecture,
+    config: Config,
+    plan: BatchPlan,
+    processes: int,
+    say: Callable[[str], object],
 ) -> CompiledDetector | torch.nn.Module:
     """`detector`, which wraps the model's, through the compiler where the configuration asks for it."""
     if not config.train_cfg.compile:
@@ -317,4 +322,4 @@ def _compiled(
     if plan.batches_per_step < processes:  # a step's recordings are dealt out
         largest = -(-min(largest * plan.batches_per_step, plan.count) // processes)
     passes = 2 if model.criterion.balances else 1  # balanced losses take one without gradients, a graph of its own
-    return CompiledDetector(detector, model.detector, largest, passes * len(plan.lengths))
+    return CompiledDetector(detector, model.detector, largest, passes * len(plan.lengths), say)

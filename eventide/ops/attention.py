@@ -33,6 +33,7 @@ def attention(
     all); `bias` (heads, 2 half + 1) is added to windowed scores by distance. `fused` uses kernels that keep no weights,
     otherwise plain matrices.
     """
+    half, bias = within(q.shape[1], half, bias)
     if half is None:
         return (full_by_sdpa if fused else full_by_matrices)(q, k, v, heads=heads, valid=valid)
     if torch.compiler.is_compiling():
@@ -45,6 +46,18 @@ def attention(
     if fused and q.device.type not in ("cpu", "meta"):
         return windows_by_sdpa(q, k, v, heads=heads, half=half, valid=valid, bias=bias)
     return windows_by_matrices(q, k, v, heads=heads, half=half, valid=valid, bias=bias)
+
+
+def within(length: int, half: int | None, bias: Tensor | None) -> tuple[int | None, Tensor | None]:
+    """The window and its bias as a sequence of `length` needs them: blocks of a window that is far wider than the
+    sequence would cost the square of the window.
+    """
+    farthest = length - 1
+    if half is None or half < farthest:
+        return half, bias
+    if bias is None:
+        return None, None
+    return farthest, bias[:, half - farthest : half + farthest + 1]
 
 
 def flash_is_fastest(q: Tensor) -> bool:

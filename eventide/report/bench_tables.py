@@ -127,4 +127,5 @@ def _rate(value: float | None) -> str:
 
 
 def _signed(value: float, text: Any) -> str:
-    return f"-{text(-value)}" if value < 0 else str(text(value))
+    shown = str(text(abs(value)))
+    return f"-{shown}" if value < 0 and any(digit in shown for digit in "123456789") else shown

@@ -1,4 +1,4 @@
-"""Time and memory against the length of the sequence, on logarithmic axes, with the slope of each curve."""
+"""Time and memory against the length of the sequence, on logarithmic axes, with the exponent of each curve."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _draw_panel(axes: Any, content: Mapping[str, Any], quantity: str) -> None:
     drawn = curves(content, quantity)
     for (name, points), colour in zip(drawn.items(), class_colours(len(drawn)), strict=True):
         lengths, costs = [length for length, _ in points], [cost * factor for _, cost in points]
-        note = _slope_note(content["fits"], quantity, name)
+        note = _growth_note(content["fits"], quantity, name)
         axes.plot(lengths, costs, marker="o", markersize=4, linewidth=1.6, color=colour, label=f"{name}{note}")
     _set_logarithmic(axes)
     axes.set_xlabel("T (feature vectors)")
@@ -67,11 +67,11 @@ def _name(row: Mapping[str, Any]) -> str:
     return f"{row['work']}, batch {row['batch']}"
 
 
-def _slope_note(fits: Sequence[Mapping[str, Any]], quantity: str, name: str) -> str:
-    """Slope on these axes (1 is linear) and fit of a straight line, where there are lengths enough."""
+def _growth_note(fits: Sequence[Mapping[str, Any]], quantity: str, name: str) -> str:
+    """Exponent, the slope on these axes (1 is linear), and fit of a straight line, where there are lengths enough."""
     for fit in fits:
         if fit["quantity"] == quantity and _name(fit) == name and fit["exponent"] is not None:
-            return f": slope {fit['exponent']:.2f}, linear R² {fit['r_squared']:.4f}"
+            return f": exponent {fit['exponent']:.2f}, linear R² {fit['r_squared']:.4f}"
     return ""
 
 

@@ -40,6 +40,13 @@ ERRORS = [
 ]
 
 
+def test_advice_names_nothing_that_is_on_already() -> None:
+    with_it, without = (str(guard.out_of_memory("training", 2, 32, None, fused)) for fused in (True, False))
+    assert "use_flash_attn" not in with_it
+    assert "Reduce batch size: lower loader.batch_size" in with_it
+    assert "set model.backbone.use_flash_attn: true (convTransformerv2), lower loader.batch_size" in without
+
+
 @pytest.mark.parametrize(("error", "expected"), ERRORS)
 def test_what_counts_as_out_of_memory(error: Exception, expected: bool) -> None:
     assert guard.is_out_of_memory(error) is expected

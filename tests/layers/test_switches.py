@@ -126,11 +126,11 @@ def test_block_with_all_switches_on(window: int, stride: int, ratio: int, length
 
 @pytest.mark.parametrize("ragged", [False, True], ids=["all valid", "ragged"])
 @pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("window", [-1, 9])
+@pytest.mark.parametrize("window", [-1, 3, 9, 65])
 @pytest.mark.parametrize("name", STYLES)
 def test_block_switch_by_switch(name: str, window: int, stride: int, ragged: bool) -> None:
-    for length in (1, 8, 9, 57):
-        compare_block(STYLES[name], window, stride, length, ragged)
+    for length, ratio in ((1, 1), (1, 4), (8, 2), (9, 1), (57, 1), (57, 4)):
+        compare_block(replace(STYLES[name], shared_heads=HEADS // ratio), window, stride, length, ragged)
 
 
 @pytest.mark.parametrize("name", STYLES)

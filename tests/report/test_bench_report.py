@@ -132,7 +132,7 @@ def test_plot(tmp_path: Path, ending: str) -> None:
     assert path.stat().st_size > 1000
     if ending == ".svg":
         text = path.read_text(encoding="utf-8")
-        assert "slope 1.02, linear R² 0.9987" in text
+        assert "exponent 1.02, linear R² 0.9987" in text
         assert "10,000" in text
         assert "mathdefault" not in text
 

@@ -34,7 +34,7 @@ def step_gradients(
     """
     data = EventDataset(config, config.train_split, training=True)
     loader = config.loader.model_copy(update={"batch_size": cut.batch_size})
-    plan, share = BatchPlan.of(data, loader, None, cut.batches_per_step), Share(world.rank, world.size, equal=True)
+    plan, share = BatchPlan.of(data, loader, cut.batches_per_step), Share(world.rank, world.size, equal=True)
     device = torch.device("cpu")
     fabric, _ = make_fabric(device, "32-true", world.launch, in_parts=True)
     torch.manual_seed(3)

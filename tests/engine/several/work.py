@@ -52,7 +52,7 @@ def step_gradients(
     """
     data = EventDataset(config, config.train_split, training=True)
     loader = config.loader.model_copy(update={"batch_size": cut.batch_size})
-    plan, share = BatchPlan.of(data, loader, None, cut.batches_per_step), Share(world.rank, world.size)
+    plan, share = BatchPlan.of(data, loader, cut.batches_per_step), Share(world.rank, world.size)
     fabric, _ = make_fabric(torch.device("cpu"), "32-true", world.launch)
     torch.manual_seed(3)
     model = build(config)
