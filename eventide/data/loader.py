@@ -42,11 +42,12 @@ def collate(samples: Sequence[Sample], padded: Sequence[int] = ()) -> Batch:
     events = max(1, *(len(sample.label_ids) for sample in samples))
     count, whole = len(samples), padded_length(max(lengths), padded)
     # Stored as vector after vector, the order in which the network reads them: it then needs no copy.
-    vectors = samples[0].features.new_zeros(count, whole, samples[0].features.shape[1])
+    vectors = samples[0].features.new_empty(count, whole, samples[0].features.shape[1])
     segments = torch.zeros(count, events, 2)
     label_ids = torch.full((count, events), -1, dtype=torch.int64)
     for row, sample in enumerate(samples):
         vectors[row, : lengths[row]] = sample.features
+        vectors[row, lengths[row] :] = 0.0
         segments[row, : len(sample.segments)] = sample.segments
         label_ids[row, : len(sample.label_ids)] = sample.label_ids
     mask = torch.arange(whole)[None, :] < torch.tensor(lengths)[:, None]

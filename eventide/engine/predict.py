@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -175,7 +176,12 @@ def checked_features(features: Any, channels: int, name: str) -> Tensor:
         EventideError: another shape, no vectors, not numbers, NaN or Inf.
     """
     try:
-        tensor = features.detach().cpu() if isinstance(features, Tensor) else torch.from_numpy(np.array(features))
+        if isinstance(features, Tensor):
+            tensor = features.detach().cpu()
+        else:  # no copy of an array that can be taken as it is
+            array = np.asarray(features)
+            native = array.astype(array.dtype.newbyteorder("="), copy=False)
+            tensor = torch.from_numpy(np.require(native, requirements=("C", "W")))
         tensor = tensor.to(torch.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise EventideError(
@@ -189,7 +195,7 @@ def checked_features(features: Any, channels: int, name: str) -> Tensor:
         raise EventideError(f"{name}: features have shape {shape}; the model takes (T, {channels}){hint}")
     if shape[0] == 0:
         raise EventideError(f"{name}: there are no feature vectors (shape {shape})")
-    if not bool(torch.isfinite(tensor).all()):
+    if not all(math.isfinite(end) for end in torch.aminmax(tensor)):  # in one pass; NaN is its own smallest and largest
         bad = (~torch.isfinite(tensor)).nonzero()
         vector, channel = (int(i) for i in bad[0])
         raise EventideError(

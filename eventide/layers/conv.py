@@ -116,6 +116,19 @@ def convolutions_reach(convs: Iterable[nn.Module]) -> int:
     return sum(cast(Conv, conv).conv.kernel_size[0] // 2 for conv in convs)
 
 
+def _largest_neighbour(x: Tensor, stride: int, reach: int) -> Tensor:
+    """The pooling of `max_pool_over_time` on views of the rows as they lie, which the vendor's would transpose first;
+    not for gradients, which ties would share.
+    """
+    out = x[:, ::stride].clone()
+    for offset in range(1, reach + 1):
+        after = x[:, offset::stride]
+        before = x[:, stride - offset :: stride][:, : out.shape[1] - 1]  # the first position has none before it
+        for neighbours, ours in ((after, out[:, : after.shape[1]]), (before, out[:, 1:])):
+            torch.maximum(ours, neighbours, out=ours)
+    return out
+
+
 def max_pool_over_time(x: Tensor, stride: int, inside: Tensor | None) -> Tensor:
     """Maximum over `stride` + 1 neighbours (one more where that is even), every `stride`-th position: (B, T, C) ->
     (B, ceil(T / stride), C). Positions outside the canvas never win.
@@ -123,7 +136,10 @@ def max_pool_over_time(x: Tensor, stride: int, inside: Tensor | None) -> Tensor:
     kernel = stride + 1 + stride % 2
     if inside is not None:
         x = x.masked_fill(~inside.unsqueeze(-1), -torch.inf)
-    pooled = F.max_pool1d(x.transpose(1, 2), kernel, stride, kernel // 2).transpose(1, 2)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        pooled = F.max_pool1d(x.transpose(1, 2), kernel, stride, kernel // 2).transpose(1, 2)
+    else:
+        pooled = _largest_neighbour(x, stride, kernel // 2)
     if inside is not None:
         pooled = pooled.masked_fill(~inside[:, ::stride].unsqueeze(-1), 0.0)
     return pooled

@@ -78,12 +78,13 @@ def _rms_in_pieces(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Stati
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     scales = torch.empty(*x.shape[:-1], 1, dtype=weight.dtype, device=x.device)
     for values, result, scale in row_pieces(x.reshape(-1, channels), out.view(-1, channels), scales.view(-1, 1)):
-        torch.linalg.vector_norm(values, dim=-1, keepdim=True, dtype=weight.dtype, out=scale)
+        is_narrow = result.dtype != weight.dtype
+        wide = values.to(weight.dtype)  # once, for the norm and the product; the same tensor where it is wide already
+        torch.linalg.vector_norm(wide, dim=-1, keepdim=True, out=scale)
         scale.square_().div_(channels).add_(eps).rsqrt_()
-        if result.dtype == weight.dtype:
-            torch.mul(values, scale, out=result).mul_(weight)
-        else:
-            result.copy_(torch.mul(values, scale).mul_(weight))
+        torch.mul(wide, scale, out=wide if is_narrow else result).mul_(weight)
+        if is_narrow:
+            result.copy_(wide)
     return out, Statistics(None, scales)
 
 

@@ -108,6 +108,7 @@ def test_interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert Path("b.png").exists()
 
 
+@pytest.mark.slow
 def test_ablation(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     without_compiler(monkeypatch)
     Path("page.md").write_text(PAGE, encoding="utf-8")
@@ -122,6 +123,7 @@ def test_ablation(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert json.loads(Path("a.json").read_text(encoding="utf-8"))["format"] == "eventide-ablation-1"
 
 
+@pytest.mark.slow
 def test_ablation_interrupted_leaves_the_page(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

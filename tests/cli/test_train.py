@@ -12,6 +12,7 @@ from tests.conftest import RunCli
 from tests.engine.making import tiny_config, write_config, write_data
 
 
+@pytest.mark.slow
 def test_train_in_a_process_of_its_own(tmp_path: Path, run_train: RunCli) -> None:
     write_data(tmp_path)
     config = write_config(tmp_path, tiny_config(tmp_path, opt={"epochs": 1, "warmup_epochs": 1}))

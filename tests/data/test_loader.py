@@ -226,6 +226,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_shows_no_traceback(tmp_path: Path) -> None:
     make_data(tmp_path)
     command = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]

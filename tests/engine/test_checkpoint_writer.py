@@ -403,6 +403,7 @@ def stopped_with_a_full_disk(world: World, folder: Path, backbone: str, resume: 
     return "none", ""
 
 
+@pytest.mark.slow
 def test_several_processes_end_the_same_way_and_one_says_why(tmp_path: Path) -> None:
     write_data(tmp_path)
     with closing(Pool(2)) as pair:
@@ -414,6 +415,7 @@ def test_several_processes_end_the_same_way_and_one_says_why(tmp_path: Path) -> 
         assert (tmp_path / "runs" / "tiny_several" / "best.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_refused_once(tmp_path: Path) -> None:
     write_data(tmp_path)
     run_training(tmp_path, tiny_config(tmp_path, opt={"epochs": 1, "warmup_epochs": 0}), "several")

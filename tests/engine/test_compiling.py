@@ -29,6 +29,8 @@ from eventide.models import build
 from eventide.types import EventideError, PyramidOutput, UsageError
 from tests.engine.making import all_tensors, run_training, tiny_config
 
+pytestmark = pytest.mark.slow
+
 STILL = {"droppath": 0.0, "dropout": 0.0, "init_loss_norm": 5.0}  # nothing random in the network
 
 

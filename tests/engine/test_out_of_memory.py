@@ -99,6 +99,7 @@ def assert_same(found: list[dict[str, Tensor]], expected: list[dict[str, Tensor]
         assert full_memory.difference(ours, theirs) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 2, 3])
 @pytest.mark.parametrize("fails", [in_forward, in_backward])
 @pytest.mark.parametrize("meta_arch", sorted(BUILDERS))
@@ -208,6 +209,7 @@ def test_in_an_evaluation_the_message_names_its_settings(
         run_training(tmp_path, config_in(tiny_data), "evaluation")
 
 
+@pytest.mark.slow
 def test_a_compiled_training_recovers(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "BACKEND", "aot_eager")
     torch._dynamo.reset()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from eventide.config import ChunkConfig, Config
 from eventide.data.dataset import EventDataset
 from eventide.engine.evaluate import detect_dataset
 from eventide.engine.model_file import StoredModel, save_model
-from eventide.engine.predict import MAX_BATCH_VECTORS, Predictor, similar_lengths
+from eventide.engine.predict import MAX_BATCH_VECTORS, Predictor, checked_features, similar_lengths
 from eventide.engine.predict_files import with_data_of
 from eventide.models import build
 from eventide.types import Detections, EventideError, UsageError
@@ -150,6 +152,35 @@ def test_lists_must_fit_together(tmp_path: Path) -> None:
 
 def test_no_recordings_give_no_detections(tmp_path: Path) -> None:
     assert Predictor(stored(tiny_config(tmp_path)), device="cpu").predict([], fps=1.0) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_every_value_that_is_no_number_is_found(value: float) -> None:
+    rows = np.zeros((5, 3), np.float32)
+    rows[2, 1] = value
+    with pytest.raises(EventideError, match="1 values are NaN or Inf, the first in feature vector 2, channel 1"):
+        checked_features(rows, 3, "features")
+
+
+ARRAYS = [
+    pytest.param(lambda x: x, True, id="as it is"),
+    pytest.param(lambda x: np.lib.stride_tricks.as_strided(x, writeable=False), False, id="read only"),
+    pytest.param(lambda x: x[::-1], False, id="backwards"),
+    pytest.param(lambda x: x.T.copy().T, False, id="column after column"),
+    pytest.param(lambda x: x.astype(np.float16), False, id="float16"),
+    pytest.param(lambda x: x.astype(">f4"), False, id="big-endian"),
+    pytest.param(lambda x: x.tolist(), False, id="lists"),
+]
+
+
+@pytest.mark.parametrize(("turn", "shares"), ARRAYS)
+def test_arrays_of_any_kind(turn: Callable[[np.ndarray], Any], shares: bool) -> None:
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    given = turn(rows)
+    found = checked_features(given, 3, "features")
+    assert found.dtype == torch.float32
+    assert np.array_equal(found.numpy(), np.asarray(given, np.float32))
+    assert np.shares_memory(found.numpy(), rows) == shares
 
 
 def test_one_bad_recording_is_named(tmp_path: Path) -> None:

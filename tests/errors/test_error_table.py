@@ -27,5 +27,6 @@ def test_labels_are_unique() -> None:
     assert sorted(set(labels)) == sorted(labels)
 
 
+@pytest.mark.slow
 def test_document_is_current() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == document(), "run: python -m tests.errors.write_table"

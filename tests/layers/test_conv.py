@@ -129,24 +129,29 @@ def test_pointwise() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 8, 9])
-@pytest.mark.parametrize("stride", [2, 4])
-def test_pooling_without_a_canvas(length: int, stride: int) -> None:
+@pytest.mark.parametrize("stride", [2, 3, 4, 5])
+@pytest.mark.parametrize("with_gradient", [True, False])
+def test_pooling_without_a_canvas(length: int, stride: int, with_gradient: bool) -> None:
     x = draw(2, length, 3)
-    found = max_pool_over_time(x, stride, None)
+    with torch.set_grad_enabled(with_gradient):
+        found = max_pool_over_time(x, stride, None)
     assert found.shape == (2, -(-length // stride), 3)
+    reach = (stride + 1) // 2
     for position in range(found.shape[1]):
-        first = max(position * stride - stride // 2, 0)
-        assert torch.equal(found[:, position], x[:, first : position * stride + stride // 2 + 1].amax(dim=1))
-    library = F.max_pool1d(x.transpose(1, 2), stride + 1, stride, (stride + 1) // 2)
+        first = max(position * stride - reach, 0)
+        assert torch.equal(found[:, position], x[:, first : position * stride + reach + 1].amax(dim=1))
+    library = F.max_pool1d(x.transpose(1, 2), 2 * reach + 1, stride, reach)
     assert torch.equal(found, library.transpose(1, 2))
 
 
 @pytest.mark.parametrize("stride", [2, 4])
-def test_positions_outside_the_canvas_never_win(stride: int) -> None:
+@pytest.mark.parametrize("with_gradient", [True, False])
+def test_positions_outside_the_canvas_never_win(stride: int, with_gradient: bool) -> None:
     x, lengths = draw(3, 10, 2) - 1e6, [10, 5, 1]  # all far below the zeros of the padding
     inside = torch.arange(10) < torch.tensor(lengths)[:, None]
     for filling in (0.0, 1e6):
-        found = max_pool_over_time(x.masked_fill(~inside.unsqueeze(-1), filling), stride, inside)
+        with torch.set_grad_enabled(with_gradient):
+            found = max_pool_over_time(x.masked_fill(~inside.unsqueeze(-1), filling), stride, inside)
         for row, length in enumerate(lengths):
             alone = max_pool_over_time(x[row : row + 1, :length], stride, None)
             assert torch.equal(found[row, : alone.shape[1]], alone[0])

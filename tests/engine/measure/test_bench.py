@@ -163,6 +163,7 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablation_module, "refuse_without_compiler", refuse)
 
 
+@pytest.mark.slow
 def test_ablation(monkeypatch: pytest.MonkeyPatch, quick_memory: list[MemoryJob]) -> None:
     no_compiler(monkeypatch)
     measurement = Ablation(small_config(), "small.yaml", options(runs=1), 48)
@@ -185,6 +186,7 @@ def test_ablation(monkeypatch: pytest.MonkeyPatch, quick_memory: list[MemoryJob]
     assert content["complete"]
 
 
+@pytest.mark.slow
 def test_ablation_interrupted_and_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     no_compiler(monkeypatch)
     measurement = Ablation(small_config(model__backbone__n_head=1), "small.yaml", options(), 16)

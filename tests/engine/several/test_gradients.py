@@ -16,6 +16,8 @@ from tests.engine.several import work
 from tests.engine.several.pool import Pool
 from tests.engine.several.work import Cut, Results
 
+pytestmark = pytest.mark.slow
+
 # Five recordings, of which two have no events. In the first step of 1 x 4 everyone has something, in the second there
 # is one recording for all.
 CUTS = [

@@ -22,6 +22,8 @@ from tests.engine.several.pool import Pool, free_port
 from tests.engine.several.test_gradients import CUTS, VARIANTS, assert_close, config_of
 from tests.engine.several.work import Cut, Results
 
+pytestmark = pytest.mark.slow
+
 SGD = {"type": "SGD", "learning_rate": 0.01, "epochs": 3, "warmup_epochs": 1}
 ADAMW = {**SGD, "type": "AdamW"}
 QUIET = {"droppath": 0.0, "dropout": 0.0, "init_loss_norm": 5.0}

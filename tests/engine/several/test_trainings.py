@@ -18,6 +18,8 @@ from tests.engine.making import all_tensors, tiny_config
 from tests.engine.several import work
 from tests.engine.several.pool import Pool
 
+pytestmark = pytest.mark.slow
+
 # Not AdamW: it divides by the size of the gradients, so where one is zero but for rounding, rounding decides.
 PLAIN = {"type": "SGD", "learning_rate": 0.01, "epochs": 3, "warmup_epochs": 1}
 DROPOUT = {"droppath": 0.2, "dropout": 0.2, "init_loss_norm": 5.0}
