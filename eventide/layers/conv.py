@@ -9,11 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eventide.ops.conv_by_rows import as_matrix, convolve_rows
 from eventide.ops.linear import linear_over_time
+from eventide.ops.precision import in_autocast_dtype
 from eventide.ops.winograd import conv3, conv3_transformed, transform_kernel
 
-# Below this many rows the transforms of minimal filtering cost more than they save.
+# Below this many rows our own matrix products cost more than they save.
 LEAST_ROWS, LEAST_CHANNELS = 192, 64
+FULL = (torch.float32, torch.float64)
 
 
 def conv_over_time(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, groups: int = 1) -> Tensor:
@@ -42,6 +45,15 @@ def narrow_conv_over_time(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     return out if bias is None else out + bias
 
 
+def _is_worth_it(x: Tensor) -> bool:
+    """Whether our own matrix products beat the vendor's convolution of `x` (B, T, C): on CPUs, in low precision only
+    without gradients.
+    """
+    if x.device.type != "cpu" or x.shape[0] * x.shape[1] < LEAST_ROWS or torch.compiler.is_compiling():
+        return False
+    return not torch.is_grad_enabled() or (x.dtype in FULL and not torch.is_autocast_enabled("cpu"))
+
+
 class Conv(nn.Module):
     """A convolution over time; its parameters live under `conv` as in the published checkpoints."""
 
@@ -51,8 +63,8 @@ class Conv(nn.Module):
         self.stride, self.groups = stride, groups
         few = outputs < LEAST_CHANNELS and kernel * outputs <= inputs
         self.narrow = few and stride == 1 and groups == 1 and kernel > 1
-        self.minimal = kernel == 3 and stride == 1 and groups == 1 and min(inputs, outputs) >= LEAST_CHANNELS
-        self._transformed: tuple[tuple[int, int], Tensor] | None = None
+        self.of_three = kernel == 3 and stride == 1 and groups == 1 and min(inputs, outputs) >= LEAST_CHANNELS
+        self._kept: tuple[tuple[int, int, torch.dtype | None], Tensor] | None = None
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
 
@@ -61,34 +73,36 @@ class Conv(nn.Module):
         weight, bias = self.conv.weight, self.conv.bias
         if self.narrow:
             return narrow_conv_over_time(x, weight, bias)
-        if self.minimal and self._runs_minimal(x):
-            out = conv3(x, weight) if torch.is_grad_enabled() else conv3_transformed(x, self._kernel())
-            return out if bias is None else out + bias
+        if self.of_three and _is_worth_it(x):
+            out = self._by_products(in_autocast_dtype(x))
+            return out if bias is None else out + bias.to(out.dtype)
         return conv_over_time(x, weight, bias, self.stride, self.groups)
 
     def train(self, mode: bool = True) -> Conv:
-        """Sets the mode; leaving evaluation forgets the transformed kernel."""
-        self._transformed = None
+        """Sets the mode; leaving evaluation forgets the kernel."""
+        self._kept = None
         return super().train(mode)
 
-    @staticmethod
-    def _runs_minimal(x: Tensor) -> bool:
-        """On CPUs in full precision; elsewhere the vendor's convolution is as fast, and low precision would lose
-        digits in the transforms.
-        """
-        if x.device.type != "cpu" or x.shape[0] * x.shape[1] < LEAST_ROWS or torch.compiler.is_compiling():
-            return False
-        return x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+    def _by_products(self, x: Tensor) -> Tensor:
+        """By our own matrix products: fewer of them in full precision; in low precision they would lose digits."""
+        if x.dtype not in FULL:
+            return convolve_rows(x, self._kernel(x.dtype))
+        if torch.is_grad_enabled():
+            return conv3(x, self.conv.weight)
+        return conv3_transformed(x, self._kernel(None))
 
-    def _kernel(self) -> Tensor:
-        """The transformed kernel, kept in evaluation as long as the weight stays the same."""
+    def _kernel(self, low: torch.dtype | None) -> Tensor:
+        """The weight as the products take it, in `low` precision or its own, kept in evaluation as long as the weight
+        stays the same.
+        """
         weight = self.conv.weight
         if self.training or weight.is_inference():
-            return transform_kernel(weight)
-        version = (weight._version, weight.data_ptr())
-        if self._transformed is None or self._transformed[0] != version:
-            self._transformed = (version, transform_kernel(weight.detach()))
-        return self._transformed[1]
+            return transform_kernel(weight) if low is None else as_matrix(weight, low)
+        version = (weight._version, weight.data_ptr(), low)
+        if self._kept is None or self._kept[0] != version:
+            kept = weight.detach()
+            self._kept = (version, transform_kernel(kept) if low is None else as_matrix(kept, low))
+        return self._kept[1]
 
 
 class Pointwise(nn.Conv1d):

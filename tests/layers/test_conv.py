@@ -90,16 +90,17 @@ CHANGES: dict[str, Callable[[Conv], object]] = {
 }
 
 
+@pytest.mark.parametrize("amp", [False, True])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_a_kept_kernel_follows_its_weight(change: Callable[[Conv], object]) -> None:
+def test_a_kept_kernel_follows_its_weight(change: Callable[[Conv], object], amp: bool) -> None:
     torch.manual_seed(0)
     layer = Conv(WIDE, WIDE, 3, bias=False).eval()
     x = draw(1, LEAST_ROWS, WIDE).float()
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
         before = layer(x)
     copied = deepcopy(layer)
     change(layer)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
         torch.testing.assert_close(layer(x), 2 * before)
         torch.testing.assert_close(copied(x), before)
 
@@ -109,6 +110,15 @@ def test_a_kept_kernel_is_no_part_of_the_model_file() -> None:
     with torch.no_grad():
         layer(draw(1, LEAST_ROWS, WIDE).float())
     assert list(layer.state_dict()) == ["conv.weight", "conv.bias"]
+
+
+def test_a_kept_kernel_is_that_of_the_precision() -> None:
+    torch.manual_seed(0)
+    layer, x = Conv(WIDE, WIDE, 3).eval(), draw(1, LEAST_ROWS, WIDE).float()
+    with torch.no_grad():
+        for amp in (True, False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+                assert layer(x).dtype == (torch.bfloat16 if amp else torch.float32)
 
 
 def test_autocast_runs_in_bfloat16() -> None:
