@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eventide.ops.pad_rows import pad_rows
+
 
 @dataclass(frozen=True)
 class WindowBlocks:
@@ -44,13 +46,13 @@ class WindowBlocks:
     def flatten(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (total * size, C), zeros at the end of each sequence."""
         missing = self.count * self.size - self.length
-        return (F.pad(x, (0, 0, 0, missing)) if missing else x.contiguous()).flatten(0, 1)
+        return pad_rows(x, 0, missing).contiguous().flatten(0, 1)
 
     def flatten_keys(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (half + total * size + half, C)."""
         if self.count * self.size == self.length or self.batch > 1:
-            return F.pad(self.flatten(x), (0, 0, self.half, self.half))
-        return F.pad(x[0], (0, 0, self.half, self.count * self.size - self.length + self.half))
+            return pad_rows(self.flatten(x), self.half, self.half)
+        return pad_rows(x[0], self.half, self.count * self.size - self.length + self.half)
 
     def restore(self, x: Tensor) -> Tensor:
         """(total * size, C) -> (B, T, C)."""

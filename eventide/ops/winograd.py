@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from eventide.ops.pad_rows import pad_rows
 
 PARTS, GROUP = 6, 4  # products, for that many neighbouring outputs
 # Numbers of a piece of the input; its combinations and their products are half as many again, and stay in the cache.
@@ -78,7 +79,7 @@ def _pieces(x: Tensor) -> Iterator[tuple[int, int, int, Tensor]]:
             piece = x[sequence, start - 1 + left : min(stop + 1, length)]
             if stop < length:
                 right = 0  # all pieces but the last hold whole groups
-            yield sequence, start, stop, F.pad(piece, (0, 0, left, right)) if left or right else piece
+            yield sequence, start, stop, pad_rows(piece, left, right)
 
 
 def _combine_inputs(piece: Tensor) -> Tensor:
@@ -110,8 +111,7 @@ def _kernel_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     matrix = OF_PRODUCTS.t().to(x)
     for sequence, start, stop, piece in _pieces(x):
         inputs, rows = _combine_inputs(piece), gradient[sequence, start:stop]
-        if missing := -rows.shape[0] % GROUP:
-            rows = F.pad(rows, (0, 0, 0, missing))
+        rows = pad_rows(rows, 0, -rows.shape[0] % GROUP)
         combined = torch.bmm(matrix.expand(len(inputs), -1, -1), rows.unflatten(0, (-1, GROUP)))
         for part in range(PARTS):
             parts[part].addmm_(combined[:, part].t(), inputs[:, part])
