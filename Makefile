@@ -58,7 +58,7 @@ demo: $(INSTALLED)  ## make a data set, check, train (about 2 minutes on 2 cores
 test: $(INSTALLED)  ## run all tests, the slow ones too
 	$(RUN)/python -m pytest $(TEST_ARGS)
 
-test-fast: $(INSTALLED)  ## run the fast tests (under 3 minutes)
+test-fast: $(INSTALLED)  ## run all tests but the slow ones
 	$(RUN)/python -m pytest -m 'not slow' $(TEST_ARGS)
 
 lint: $(INSTALLED)  ## ruff, mypy, and the examples for clusters
