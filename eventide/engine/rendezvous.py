@@ -21,7 +21,7 @@ from eventide.types import EventideError, UsageError
 # Processes that add up gradients are equally far: longer than this means that one of them hangs.
 PATIENCE = timedelta(minutes=30)
 # The first one alone checks the data and scores detections, for hours where there are many; the others wait. Should it
-# die meanwhile, they see that at once.
+# die meanwhile they see that at once; should its machine lose the network, only then.
 PATIENCE_WITH_WORK = timedelta(days=2)
 PAUSE = 0.5  # seconds between two attempts to reach the first process
 

@@ -93,6 +93,8 @@ def set_aside_other_course(folder: RunFolder, path: Path, best: float | None, sa
     left = known[:own]
     if folder.best.is_file() and stored_score(folder.best) != best:
         left.append(folder.best)
+    if known[:own] and folder.last.is_file():
+        left.append(folder.last)
     for other in left:
         other.rename(_free_name(other))
     if left:
@@ -165,7 +167,11 @@ def take_over_best(folder: RunFolder, counters: Counters, path: Path) -> None:
 
     From another folder it is copied. Where it is lost, the next evaluation is the best again.
     """
-    if counters.best_metric is None or (_lies_in(path, folder) and folder.best.is_file()):
+    if counters.best_metric is None:
+        return
+    here = stored_score(folder.best) if folder.best.is_file() else None
+    # a better one that lies beside the checkpoint came after it, just before the run was killed, and will come again
+    if here is not None and (here == counters.best_metric or (here > counters.best_metric and _lies_in(path, folder))):
         return
     source = RunFolder(path.parent.parent).best
     if source.is_file() and stored_score(source) == counters.best_metric:

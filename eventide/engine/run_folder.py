@@ -127,7 +127,8 @@ _held: set[TextIO] = set()
 
 def _let_go() -> None:
     for file in _held:
-        os.close(file.fileno())
+        file.close()  # nothing is written to it; the lock stays with the parent
+    _held.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -102,6 +102,8 @@ class World:
             result = work()
         except EventideError as error:
             failure = error
+        except BrokenPipeError:  # the reader of our output has left, which the command answers
+            raise
         except OSError as error:  # disk full, no permission: the others must not wait for this process
             failure = EventideError(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         failures = self.everyone(None if failure is None else (str(failure), isinstance(failure, UsageError)))

@@ -102,24 +102,62 @@ def test_the_newest_one_leaves_nothing(config: Config, run: Path, tmp_path: Path
     assert set(before) <= set(run.rglob("*.*"))
 
 
-def test_the_best_model_is_that_of_the_new_course(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keep = ModelKeeper.evaluated
+KEEP = ModelKeeper.evaluated
 
-    def scoring(scores: Mapping[int, float]) -> None:
+
+@pytest.fixture
+def scoring(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[int, float]], None]:
+    """Let evaluations have the scores of a table, by epoch."""
+
+    def apply(scores: Mapping[int, float]) -> None:
         def evaluated(self: ModelKeeper, tensors: Any, metric: float, epoch: int, counters: Counters) -> None:
-            keep(self, tensors, scores[epoch], epoch, counters)
+            KEEP(self, tensors, scores[epoch], epoch, counters)
 
         monkeypatch.setattr(ModelKeeper, "evaluated", evaluated)
 
+    return apply
+
+
+Scoring = Callable[[Mapping[int, float]], None]
+
+
+def test_the_best_model_is_that_of_the_new_course(config: Config, tmp_path: Path, scoring: Scoring) -> None:
     scoring({1: 0.3, 2: 0.4, 3: 0.8, 4: 0.9})
     run = run_training(tmp_path, config, "run", eval_freq=1).folder.path
+    last = (run / "last.safetensors").read_bytes()
     scoring({1: 0.3, 2: 0.35, 3: 0.2, 4: 0.1})
     trainer = run_training(tmp_path, config, "run", eval_freq=1, resume=str(named(run, 6)))
     assert trainer.state.counters.best_metric == 0.35
     assert stored_score(run / "best.safetensors") == 0.35
     assert stored_score(run / "best.safetensors.aside") == 0.9
+    assert (run / "last.safetensors.aside").read_bytes() == last
+
+
+@pytest.mark.parametrize("choose", [in_place, a_copy])
+def test_a_best_model_that_the_checkpoint_knows_stays(
+    config: Config, tmp_path: Path, scoring: Scoring, choose: Callable[[Path, Path], Path]
+) -> None:
+    scoring({1: 0.8, 2: 0.4, 3: 0.5, 4: 0.6})
+    run = run_training(tmp_path, config, "run", eval_freq=1).folder.path
+    trainer = run_training(tmp_path, config, "run", eval_freq=1, resume=str(choose(run, tmp_path)))
+    assert trainer.state.counters.best_metric == 0.8
+    assert stored_score(run / "best.safetensors") == 0.8
+
+
+def test_stopped_before_its_next_checkpoint_the_new_course_knows_its_best(
+    config: Config, tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest checkpoint still names the best of the course that was left."""
+    scoring({1: 0.5, 2: 0.9, 3: 0.2, 4: 0.3})
+    run = run_training(tmp_path, config, "run", eval_freq=1).folder.path
+    scoring({1: 0.5, 2: 0.35, 3: 0.45, 4: 0.1})
+    with monkeypatch.context() as patch:
+        stop_at(patch, 7)
+        with pytest.raises(StoppedError):
+            run_training(tmp_path, config, "run", eval_freq=1, resume=str(named(run, 6)))
+    assert steps_kept(run) == [3, 6]
+    trainer = run_training(tmp_path, config, "run", eval_freq=1, resume="auto")
+    assert stored_score(run / "best.safetensors") == trainer.state.counters.best_metric
 
 
 def test_a_start_that_is_refused_sets_nothing_aside(
