@@ -12,6 +12,7 @@ from inspect import Parameter
 import cyclopts
 
 from eventide.engine.processes import speaks
+from eventide.ops.problems import words_of_system
 from eventide.types import AlreadySaidError, EventideError, UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -93,7 +94,7 @@ def run(application: cyclopts.App, arguments: Sequence[str] | None = None) -> in
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # disk full, no permission, a folder that vanished
-        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", EXIT_FAILED)
+        return _fail(words_of_system(error), EXIT_FAILED)
     return result if isinstance(result, int) else 0
 
 

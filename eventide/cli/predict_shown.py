@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from eventide.cli.progress import progress_bar
 from eventide.engine.processes import Launch
+from eventide.ops.problems import words_of_system
 from eventide.types import AlreadySaidError, EventideError, UsageError
 
 GRACE = 10.0  # seconds in which a launcher that saw the first process fail ends the others
@@ -86,6 +87,4 @@ def first_before_others(launch: Launch) -> Iterator[None]:
 
 def text_of(error: EventideError | OSError) -> str:
     """One line for a problem."""
-    if isinstance(error, OSError):
-        return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-    return str(error)
+    return words_of_system(error) if isinstance(error, OSError) else str(error)

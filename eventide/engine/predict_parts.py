@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from eventide.engine.locks import lock
 from eventide.engine.weights import config_differences, shorten
 from eventide.evaluation.results import Columns, records_of
 from eventide.ops.files import TEMPORARY_SUFFIX, write_text
@@ -219,25 +220,6 @@ def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     old, new = stored.pop(DIGESTS, None) or {}, wanted.pop(DIGESTS, None) or {}
     other = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     return [f"the content of {name} is another" for name in other] + config_differences(stored, wanted)
-
-
-def lock(file: Any, *, shared: bool = False, wait: bool = True) -> bool | None:
-    """Lock an open file until it is closed: True, or False where another process has it and `wait` is false.
-
-    None where the system or the file system has no locks.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such locks
-        return None
-    kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-    try:
-        fcntl.flock(file, kind)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
 
 
 def _is_still(file: Any, path: Path) -> bool:

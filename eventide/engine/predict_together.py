@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from eventide.engine.predict_parts import PART_ENDING, PartFolder, lock
+from eventide.engine.locks import lock
+from eventide.engine.predict_parts import PART_ENDING, PartFolder
 from eventide.engine.processes import Launch
 from eventide.ops.files import TEMPORARY_SUFFIX, write_text
 from eventide.types import EventideError
@@ -51,21 +52,20 @@ def launch_key(launch: Launch, environment: Mapping[str, str] | None = None) -> 
         return uuid.uuid4().hex[:12]
     values = [environment.get(name, "") for name in LAUNCH_VARIABLES[launch.launcher]]
     if environment.get("TORCHELASTIC_RUN_ID") == "none" and launch.machines == 1:
-        values.append(_name_from_agent(environment) or str(os.getppid()))  # torchrun itself, or what stands for it
+        values.append(
+            _name_from_torchrun(launch, environment) or str(os.getppid())
+        )  # torchrun itself, or what stands for it
     return hashlib.sha256("\0".join([launch.launcher, *values]).encode()).hexdigest()[:12]
 
 
-def _name_from_agent(environment: Mapping[str, str]) -> str:
+def _name_from_torchrun(launch: Launch, environment: Mapping[str, str]) -> str:
     """A name that torchrun's table holds for its processes, whoever stands between them and torchrun (a shell, uv);
     empty where it has opened none.
     """
-    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return ""
-    import torch.distributed as dist
+    from eventide.engine.rendezvous import torchrun_table
 
-    host, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
-    table = dist.TCPStore(host, port, is_master=False, wait_for_workers=False)
-    return table.compare_set("eventide/predict", "", uuid.uuid4().hex).decode()
+    table = torchrun_table(launch, ENDING, environment)
+    return "" if table is None else table.compare_set("eventide/predict", "", uuid.uuid4().hex).decode()
 
 
 @dataclass

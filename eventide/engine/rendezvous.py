@@ -36,14 +36,14 @@ def joined(launch: Launch, device_type: str, seconds: float) -> Iterator[World]:
         EventideError: the first process cannot be reached, or others do not come in time.
         UsageError: more processes on this machine than CUDA devices, or no address.
     """
-    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    hosted = torchrun_table(launch, seconds)
     if launch.size == 1:
-        yield World(launch, _table(launch, *meeting_place(launch), seconds, hosted) if hosted else None)
+        yield World(launch, hosted)
         return
     refuse_too_few_devices(launch, device_type)
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
     place = meeting_place(launch)
-    table = _table(launch, *place, seconds, hosted)
+    table = _table(launch, *place, seconds, False) if hosted is None else hosted
     try:
         store = meet(table, launch, "{}:{}".format(*place), seconds)
     except dist.DistError as error:
@@ -56,7 +56,7 @@ def joined(launch: Launch, device_type: str, seconds: float) -> Iterator[World]:
     except (RuntimeError, ValueError) as error:
         raise EventideError(f"the {launch.size} processes could not be connected: {in_short(error)}") from None
     try:
-        yield World(launch, table if hosted else None, talk)
+        yield World(launch, hosted, talk)
     finally:
         dist.destroy_process_group()
 
@@ -92,6 +92,18 @@ def meeting_place(launch: Launch, environment: Mapping[str, str] | None = None) 
     if not (port.isdigit() and 0 < int(port) < 65536):
         raise UsageError(f"MASTER_PORT={port}: a port number from 1 to 65535 is expected")
     return environment["MASTER_ADDR"], int(port)
+
+
+def torchrun_table(launch: Launch, seconds: float, environment: Mapping[str, str] | None = None) -> dist.Store | None:
+    """The table that torchrun has opened for its processes; None where it has opened none.
+
+    Raises:
+        EventideError: it cannot be reached within `seconds`.
+    """
+    environment = os.environ if environment is None else environment
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    return _table(launch, *meeting_place(launch, environment), seconds, hosted=True)
 
 
 def _table(launch: Launch, host: str, port: int, seconds: float, hosted: bool) -> dist.Store:

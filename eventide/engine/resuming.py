@@ -91,10 +91,10 @@ def set_aside_other_course(folder: RunFolder, path: Path, best: float | None, sa
     known = list_checkpoints(folder.checkpoints)  # newest first
     own = next((number for number, other in enumerate(known) if _is_same_file(other, path)), len(known))
     left = known[:own]
+    if left and folder.last.is_file():
+        left.append(folder.last)
     if folder.best.is_file() and stored_score(folder.best) != best:
         left.append(folder.best)
-    if known[:own] and folder.last.is_file():
-        left.append(folder.last)
     for other in left:
         other.rename(_free_name(other))
     if left:

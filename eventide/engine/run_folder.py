@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from eventide.engine.checkpoint import list_checkpoints
+from eventide.engine.locks import HAS_LOCKS, lock, not_in_children
 from eventide.ops.files import remove_temporary_files
 from eventide.types import EventideError, UsageError
 
@@ -94,42 +93,11 @@ class RunFolder:
         Raises:
             EventideError: another process is training in this folder.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows has no such locks
+        if not HAS_LOCKS:
             yield
             return
-        with (self.path / "lock").open("w") as file, _not_in_children(file):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise EventideError(f"another process is training in {self.path}; wait for it or stop it") from None
-            except OSError:  # a file system without locks
-                pass
+        with (self.path / "lock").open("w") as file, not_in_children(file):
+            if lock(file, wait=False) is False:
+                raise EventideError(f"another process is training in {self.path}; wait for it or stop it")
             remove_temporary_files(self.path)
             yield
-
-
-@contextmanager
-def _not_in_children(file: TextIO) -> Iterator[None]:
-    """Close `file` in processes that are forked within the context: loader processes outlive a killed training by some
-    seconds, and would hold its lock.
-    """
-    _held.add(file)
-    try:
-        yield
-    finally:
-        _held.discard(file)
-
-
-_held: set[TextIO] = set()
-
-
-def _let_go() -> None:
-    for file in _held:
-        file.close()  # nothing is written to it; the lock stays with the parent
-    _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from eventide.engine.processes import Launch
+from eventide.ops.problems import words_of_system
 from eventide.types import AlreadySaidError, EventideError, UsageError
 
 Result = TypeVar("Result")
@@ -105,7 +106,7 @@ class World:
         except BrokenPipeError:  # the reader of our output has left, which the command answers
             raise
         except OSError as error:  # disk full, no permission: the others must not wait for this process
-            failure = EventideError(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+            failure = EventideError(words_of_system(error))
         failures = self.everyone(None if failure is None else (str(failure), isinstance(failure, UsageError)))
         self._raise_first(failures)
         return result  # type: ignore[return-value]

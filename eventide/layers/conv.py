@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import cast
 
 import torch
@@ -11,12 +12,11 @@ from torch import Tensor, nn
 
 from eventide.ops.conv_by_rows import as_matrix, convolve_rows
 from eventide.ops.linear import linear_over_time
-from eventide.ops.precision import in_autocast_dtype
+from eventide.ops.precision import FULL, in_autocast_dtype, in_full_precision
 from eventide.ops.winograd import conv3, conv3_transformed, transform_kernel
 
 # Below this many rows our own matrix products cost more than they save.
 LEAST_ROWS, LEAST_CHANNELS = 192, 64
-FULL = (torch.float32, torch.float64)
 
 
 def conv_over_time(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, groups: int = 1) -> Tensor:
@@ -45,13 +45,13 @@ def narrow_conv_over_time(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     return out if bias is None else out + bias
 
 
-def _is_worth_it(x: Tensor) -> bool:
+def _our_products_are_faster(x: Tensor) -> bool:
     """Whether our own matrix products beat the vendor's convolution of `x` (B, T, C): on CPUs, in low precision only
     without gradients.
     """
     if x.device.type != "cpu" or x.shape[0] * x.shape[1] < LEAST_ROWS or torch.compiler.is_compiling():
         return False
-    return not torch.is_grad_enabled() or (x.dtype in FULL and not torch.is_autocast_enabled("cpu"))
+    return not torch.is_grad_enabled() or in_full_precision(x)
 
 
 class Conv(nn.Module):
@@ -73,7 +73,7 @@ class Conv(nn.Module):
         weight, bias = self.conv.weight, self.conv.bias
         if self.narrow:
             return narrow_conv_over_time(x, weight, bias)
-        if self.of_three and _is_worth_it(x):
+        if self.of_three and _our_products_are_faster(x):
             out = self._by_products(in_autocast_dtype(x))
             return out if bias is None else out + bias.to(out.dtype)
         return conv_over_time(x, weight, bias, self.stride, self.groups)
@@ -96,12 +96,12 @@ class Conv(nn.Module):
         stays the same.
         """
         weight = self.conv.weight
+        make = transform_kernel if low is None else partial(as_matrix, dtype=low)
         if self.training or weight.is_inference():
-            return transform_kernel(weight) if low is None else as_matrix(weight, low)
+            return make(weight)
         version = (weight._version, weight.data_ptr(), low)
         if self._kept is None or self._kept[0] != version:
-            kept = weight.detach()
-            self._kept = (version, transform_kernel(kept) if low is None else as_matrix(kept, low))
+            self._kept = (version, make(weight.detach()))
         return self._kept[1]
 
 

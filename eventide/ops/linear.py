@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eventide.ops.precision import in_full_precision
+
 # Fewer rows are as fast as a plain matrix product.
 LEAST_ROWS = 512
 
@@ -18,9 +20,7 @@ def linear_over_time(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     if x.device.type != "cpu" or x.dim() != 3 or torch.compiler.is_compiling():
         return F.linear(x, weight, bias)
-    if x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
-        return F.linear(x, weight, bias)
-    if x.shape[0] * x.shape[1] < LEAST_ROWS or not x.is_contiguous():
+    if x.shape[0] * x.shape[1] < LEAST_ROWS or not x.is_contiguous() or not in_full_precision(x):
         return F.linear(x, weight, bias)
     image = x.transpose(1, 2).unsqueeze(2)
     return F.conv2d(image, weight[:, :, None, None], bias).squeeze(2).transpose(1, 2)

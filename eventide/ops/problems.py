@@ -30,3 +30,8 @@ def name_some(names: Sequence[str], limit: int = 5) -> str:
     """The first few names, and how many more there are: 'a', 'b' and 7 more."""
     shown = ", ".join(repr(name) for name in names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+
+
+def words_of_system(error: OSError) -> str:
+    """What the system says of a disk that is full, a folder that is gone, a permission that lacks; with the file."""
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"

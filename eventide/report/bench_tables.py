@@ -128,4 +128,4 @@ def _rate(value: float | None) -> str:
 
 def _signed(value: float, text: Any) -> str:
     shown = str(text(abs(value)))
-    return f"-{shown}" if value < 0 and any(digit in shown for digit in "123456789") else shown
+    return f"-{shown}" if value < 0 and shown != text(0.0) else shown

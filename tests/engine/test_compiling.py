@@ -232,6 +232,7 @@ def test_mixed_precision(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert isinstance(trainer.gradients.detector, CompiledDetector)
     assert trainer.gradients.detector.graphs == len(trainer.gradients.detector.seen)
     assert "mixed precision: bfloat16" in trainer.folder.log.read_text()
+    assert trainer.folder.log.read_text().count("compiling for ") == trainer.gradients.detector.graphs
     assert trainer.state.counters.bad_total == 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -359,39 +358,6 @@ def test_a_step_reads_from_the_device_once(
     run_training(tmp_path, config, "counted", eval_freq=0)
     assert counts == [[]] * len(counts)
     assert len(counts) == (8 if accum == 2 else 12)
-
-
-def test_two_trainings_in_one_folder_are_refused(tiny_data: Path, tmp_path: Path) -> None:
-    from eventide.engine.run_folder import RunFolder
-
-    folder = RunFolder(tmp_path / "runs" / "tiny_twice")
-    folder.open(None)
-    with folder.locked(), pytest.raises(EventideError, match="another process is training"):
-        run_training(tmp_path, tiny_config(tiny_data), "twice")
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="loader processes are not forked here")
-def test_loader_processes_do_not_hold_the_folder(tmp_path: Path) -> None:
-    """They outlive a training that was killed by some seconds, in which torchrun starts it anew."""
-    from eventide.engine.run_folder import RunFolder
-
-    folder = RunFolder(tmp_path)
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-
-    def wait_in_child() -> None:
-        theirs.send("here")
-        theirs.recv()
-
-    with folder.locked():
-        child = context.Process(target=wait_in_child, daemon=True)
-        child.start()
-        assert ours.recv() == "here"
-    with folder.locked():
-        assert child.is_alive()
-    ours.send("end")
-    child.join()
-    assert child.exitcode == 0
 
 
 def test_float16_scales_its_loss_and_resumes_to_the_bit(

@@ -103,6 +103,14 @@ def test_units(text: Any, value: float | None, expected: str) -> None:
     assert text(value) == expected
 
 
+def test_an_intercept_that_rounds_to_nothing_has_no_sign() -> None:
+    """Else the table says -0 MiB."""
+    small = FIT | {"quantity": "memory_bytes", "slope": 1e6, "intercept": -1000.0}
+    text = printed(*bench_tables(content([row()], [small])))
+    assert "0 MiB" in text
+    assert "-0 MiB" not in text
+
+
 def test_tables() -> None:
     tables = bench_tables(content([row("training"), row(), row(length=9000), EMPTY], [FIT]))
     text = printed(*tables)
