@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from eventide.data.batching import BatchPlan, padded_length
@@ -41,19 +42,29 @@ def collate(samples: Sequence[Sample], padded: Sequence[int] = ()) -> Batch:
     lengths = [len(sample.features) for sample in samples]
     events = max(1, *(len(sample.label_ids) for sample in samples))
     count, whole = len(samples), padded_length(max(lengths), padded)
-    # Stored as vector after vector, the order in which the network reads them: it then needs no copy.
-    vectors = samples[0].features.new_empty(count, whole, samples[0].features.shape[1])
+    vectors = _together([sample.features for sample in samples], whole)
     segments = torch.zeros(count, events, 2)
     label_ids = torch.full((count, events), -1, dtype=torch.int64)
     for row, sample in enumerate(samples):
-        vectors[row, : lengths[row]] = sample.features
-        vectors[row, lengths[row] :] = 0.0
         segments[row, : len(sample.segments)] = sample.segments
         label_ids[row, : len(sample.label_ids)] = sample.label_ids
     mask = torch.arange(whole)[None, :] < torch.tensor(lengths)[:, None]
     ids = [sample.id for sample in samples]
     timelines = [sample.timeline for sample in samples]
     return Batch(ids, vectors.transpose(1, 2), mask, lengths, segments, label_ids, timelines)
+
+
+def _together(features: list[Tensor], length: int) -> Tensor:
+    """Features (T, C) padded with zeros: (B, length, C), vector after vector as the network reads them; a single
+    sequence as it is.
+    """
+    if len(features) == 1 and len(features[0]) == length:
+        return features[0].unsqueeze(0).contiguous()
+    vectors = features[0].new_empty(len(features), length, features[0].shape[1])
+    for row, own in zip(vectors, features, strict=True):
+        row[: len(own)] = own
+        row[len(own) :] = 0.0
+    return vectors
 
 
 def training_steps(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eventide.layers.conv import Pointwise
-from eventide.layers.pieces import ROWS_AT_ONCE, ROWS_ON_A_CARD
+from eventide.layers.pieces import piece_count
 from eventide.ops.gated_linear import gated_linear
 from eventide.ops.gelu_linear import gelu_linear
 
@@ -68,13 +68,11 @@ class GatedFeedForward(nn.Module):
 
 
 def in_pieces(x: Tensor) -> tuple[Tensor, ...]:
-    """`x` (B, T, C) along time, in pieces where no gradient is kept and there is more of it than one piece: the wide
-    middle of a long recording would need gigabytes.
+    """`x` (B, T, C) along time, in pieces of nearly one length where no gradient is kept and there is more of it than
+    one piece: the wide middle of a long recording would need gigabytes.
     """
-    rows = ROWS_AT_ONCE if x.device.type == "cpu" else ROWS_ON_A_CARD
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.shape[0] * x.shape[1] <= rows:
-        return (x,)
-    return x.split(max(1, rows // x.shape[0]), dim=1)
+    count = piece_count(x)
+    return (x,) if count == 1 else x.split(-(-x.shape[1] // count), dim=1)
 
 
 def joined(parts: list[Tensor]) -> Tensor:

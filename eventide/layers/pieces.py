@@ -14,6 +14,13 @@ from eventide.layers.canvas import Canvas
 ROWS_AT_ONCE, ROWS_ON_A_CARD = 1 << 12, 1 << 16
 
 
+def piece_count(x: Tensor) -> int:
+    """Pieces along time that `x` (B, T, C) is taken in; 1 where a gradient is kept."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return 1
+    return max(1, x.shape[0] * x.shape[1] // (ROWS_AT_ONCE if x.device.type == "cpu" else ROWS_ON_A_CARD))
+
+
 def in_overlapping_pieces(
     step: Callable[[Tensor, Canvas], Tensor], x: Tensor, canvas: Canvas, *, reach: int | None, stride: int = 1
 ) -> Tensor:
@@ -23,8 +30,8 @@ def in_overlapping_pieces(
     ends of what it is given as on zeros. `reach` None: on all inputs, so that nothing can be cut.
     """
     batch, length, _ = x.shape
-    count = batch * length // (ROWS_AT_ONCE if x.device.type == "cpu" else ROWS_ON_A_CARD)
-    if count < 2 or reach is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    count = piece_count(x)
+    if count == 1 or reach is None:
         return step(x, canvas)
     outputs = -(-length // stride)
     size, margin = -(-outputs // count), -(-reach // stride)

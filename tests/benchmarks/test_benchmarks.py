@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import nms, segment_map
+from benchmarks import convolutions, nms, segment_map
 from benchmarks.common import HEADER, compare, load_published, seconds
 
 
@@ -49,3 +49,10 @@ def test_segment_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(sys, "argv", ["segment_map", "--runs", "1", "--predictions", "300", "--events", "50"])
     segment_map.main()
     assert "300 predictions, 50 events, 5 thresholds" in capsys.readouterr().out
+
+
+def test_convolutions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["convolutions", "--runs", "1", "--length", "300"])
+    convolutions.main()
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("minimal filtering", "rows of neighbours", "1376 to 512, bfloat16"))

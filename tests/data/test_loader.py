@@ -51,6 +51,21 @@ def test_collate_pads_at_the_end() -> None:
     assert [timeline.duration for timeline in batch.timelines] == [2.0, 4.0, 1.0]
 
 
+def test_collate_takes_a_single_sequence_as_it_is() -> None:
+    sample = sample_of(3, 1)
+    batch = collate([sample])
+    assert batch.features.data_ptr() == sample.features.data_ptr()
+    assert batch.features.tolist() == [sample.features.t().tolist()]
+    longer = collate([sample], padded=[5])
+    assert longer.features.shape == (1, 3, 5)
+    assert longer.mask.tolist() == [[True] * 3 + [False] * 2]
+    every_second = sample_of(6, 1)
+    every_second.features = every_second.features[::2]
+    found = collate([every_second]).features.transpose(1, 2)
+    assert found.is_contiguous()
+    assert torch.equal(found[0], every_second.features)
+
+
 def test_collate_without_any_event_keeps_one_empty_row() -> None:
     batch = collate([sample_of(2, 0)])
     assert batch.segments.tolist() == [[[0, 0]]]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eventide.layers import feed_forward
+from eventide.layers import pieces as layer_pieces
 from eventide.layers.blocks import BlockStyle, TransformerBlock
 from eventide.layers.feed_forward import FeedForward, GatedFeedForward, gated_width, in_pieces
 from tests import references
@@ -52,18 +52,18 @@ def test_against_the_formula(kind: str, shape: tuple[int, int], with_scale: bool
     )
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, PIECE), (1, PIECE + 1), (1, 57), (3, 20), (20, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2 * PIECE - 1), (1, 2 * PIECE), (1, 57), (3, 20), (20, 3)], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_pieces_are_the_whole(kind: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     module, x = make(kind), draw(*shape)
     whole = module(x)  # a gradient is kept, so that there is one piece
-    monkeypatch.setattr(feed_forward, "ROWS_AT_ONCE", PIECE)
+    monkeypatch.setattr(layer_pieces, "ROWS_AT_ONCE", PIECE)
     assert len(in_pieces(x)) == 1
     with torch.no_grad():
         pieces = in_pieces(x)
-        assert (len(pieces) > 1) == (shape[0] * shape[1] > PIECE)
+        assert (len(pieces) > 1) == (shape[0] * shape[1] >= 2 * PIECE)
         assert torch.equal(torch.cat(pieces, dim=1), x)
-        assert all(piece.shape[0] * piece.shape[1] <= max(PIECE, shape[0]) for piece in pieces)
+        assert all(piece.shape[0] * piece.shape[1] < 2 * PIECE + shape[0] for piece in pieces)
         torch.testing.assert_close(module(x), whole, rtol=1e-6, atol=1e-6)
         scale = torch.linspace(0.5, 1.5, CHANNELS)
         torch.testing.assert_close(module(x, scale), whole * scale, rtol=1e-5, atol=1e-6)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from eventide.engine.measure.scaling import fit_line
-from eventide.layers import feed_forward, pieces
+from eventide.layers import pieces
 from eventide.models import build
 from eventide.ops import winograd
 
@@ -56,7 +56,7 @@ def test_the_counter_itself() -> None:
     ],
 )
 def test_memory_grows_in_a_line(label: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((pieces, "ROWS_AT_ONCE"), (feed_forward, "ROWS_AT_ONCE"), (winograd, "CACHED_NUMBERS")):
+    for module, name in ((pieces, "ROWS_AT_ONCE"), (winograd, "CACHED_NUMBERS")):
         monkeypatch.setattr(module, name, getattr(module, name) // SMALLER)
     torch.manual_seed(0)
     config = small_config(

@@ -239,10 +239,12 @@ def test_long_sequences_in_pieces_give_the_same(name: str, mode: str, monkeypatc
     generator = torch.Generator().manual_seed(0)
     lengths = [301] if mode == "one sequence" else [301, 188, 1]
     features, mask = pad_together([torch.randn(CHANNELS, length, generator=generator) for length in lengths])
+    given = features.clone()
     with torch.no_grad():
         expected = all_outputs(detector, features, None if mode == "one sequence" else mask)
         monkeypatch.setattr(pieces, "ROWS_AT_ONCE", 40)
         found = all_outputs(detector, features, None if mode == "one sequence" else mask)
     assert found[0].shape[2] == CLASSES
+    assert torch.equal(features, given)  # a single recording's are the user's own array
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
