@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from eventide.engine import fit, setup
 from eventide.engine.checkpoint import list_checkpoints, load_checkpoint
@@ -319,45 +318,6 @@ def test_out_of_memory_gives_advice(tiny_data: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(StepGradients, "_sums", forward)
     with pytest.raises(EventideError, match="Enable Flash Attention, reduce batch size"):
         run_training(tmp_path, tiny_config(tiny_data), "memory")
-
-
-class HostReads(TorchDispatchMode):
-    """Counts what makes the host wait for the device: numbers read from tensors, and shapes that depend on values.
-
-    Reading a whole vector at once (`tolist`) is not seen here: the step does so once, in `Trainer._read`.
-    """
-
-    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = function.overloadpacket.__name__
-        if name in self.NAMES:
-            self.seen.append(name)
-        return function(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("accum", [1, 2])
-def test_a_step_reads_from_the_device_once(
-    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accum: int
-) -> None:
-    original, counts = fit.Trainer._step, []
-
-    def counted(self: fit.Trainer, batches: Any) -> float:
-        batches = iter([next(batches)])
-        with HostReads() as reads:
-            norm = original(self, batches)
-        counts.append(reads.seen)
-        return norm
-
-    monkeypatch.setattr(fit.Trainer, "_step", counted)
-    config = tiny_config(tiny_data, train_cfg=ACCUMULATE) if accum == 2 else tiny_config(tiny_data)
-    run_training(tmp_path, config, "counted", eval_freq=0)
-    assert counts == [[]] * len(counts)
-    assert len(counts) == (8 if accum == 2 else 12)
 
 
 def test_float16_scales_its_loss_and_resumes_to_the_bit(
