@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _frames(_: object, tokens: Sequence[Token]) -> list[int]:
-    """Whole numbers of frames. On its own the parser would round 0.5, which is likely meant in seconds."""
+    """Whole numbers of frames; 0.5 is likely meant in seconds."""
     for token in tokens:
         if not token.value.lstrip("+-").isdecimal():
             raise UsageError(

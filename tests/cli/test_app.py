@@ -39,8 +39,10 @@ def application(action: Callable[[], object]) -> cyclopts.App:
         tiou: list[float] | None = None,
         set_: Annotated[list[str] | None, cyclopts.Parameter(name="--set")] = None,
         keep: bool = False,
+        runs: int = 1,
+        lengths: Annotated[list[int] | None, cyclopts.Parameter(help="Vectors.")] = None,
     ) -> object:
-        print(tiou, set_, keep)
+        print(tiou, set_, keep, runs, lengths)
         return action()
 
     @made.command
@@ -92,8 +94,9 @@ def test_a_defect_of_ours_is_not_hidden() -> None:
 
 def test_one_option_takes_several_values(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["go", "--tiou", "0.3", "0.5", "--set", "a.b=1", "c=[1, 2]", "--set", "d=-3"]
+    words += ["--runs", "3", "--lengths", "-4", "5"]
     assert run(application(lambda: None), words) == 0
-    assert capsys.readouterr().out == "[0.3, 0.5] ['a.b=1', 'c=[1, 2]', 'd=-3'] False\n"
+    assert capsys.readouterr().out == "[0.3, 0.5] ['a.b=1', 'c=[1, 2]', 'd=-3'] False 3 [-4, 5]\n"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,10 @@ def test_one_option_takes_several_values(capsys: pytest.CaptureFixture[str]) -> 
         ("unknown command", ["goo"], "unknown command 'goo'; did you mean go?"),
         ("nothing like it", ["xyz"], "unknown command 'xyz'; the commands are: go, one"),
         ("unknown option", ["go", "--keeep"], "--keeep"),
-        ("not a number", ["go", "--tiou", "high"], "high"),
+        ("not a number", ["go", "--tiou", "high"], "go: --tiou high: give a number (see --help)"),
+        ("not a whole number", ["go", "--runs", "1.6"], "go: --runs 1.6: give a whole number (see --help)"),
+        ("one of several", ["go", "--lengths", "2", "0.5"], "go: --lengths 0.5: give a whole number"),
+        ("neither number nor whole", ["go", "--runs", "x.y"], "go: --runs x.y: give a whole number"),
         ("no value", ["go", "--set"], "--set"),
         ("a word too many", ["go", "more"], "go: a word too many: 'more'"),
         ("nothing given", ["one"], "one: FILE is missing"),
