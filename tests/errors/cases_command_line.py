@@ -88,7 +88,15 @@ CASES: list[ErrorCase] = [
         ["predict", "--output", "r.json"],
         r"predict: --checkpoint is missing",
     ),
-    case("not a number", "gave a word as a threshold", ["eval", *FILES, "--tiou", "high"], r"--tiou.*\"high\""),
+    case(
+        "not a number", "gave a word as a threshold", ["eval", *FILES, "--tiou", "high"], r"--tiou high: give a number"
+    ),
+    case(
+        "not a whole number",
+        "asked for one and a half GPUs",
+        ["recommend", "--gpus", "1.5"],
+        r"recommend: --gpus 1\.5: give a whole number",
+    ),
     case(
         "unknown protocol",
         "named a protocol that does not exist",
