@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -155,6 +156,20 @@ def _same_child_handler() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
+def _processes(loader: _StepLoader, places: Iterator[list[list[Place]]], count: int) -> DataLoader[Any]:
+    """Loader processes that hand over steps whole."""
+    return DataLoader(
+        loader,  # type: ignore[arg-type]
+        batch_sampler=places,
+        num_workers=count,
+        collate_fn=_unchanged,
+        worker_init_fn=_stay_quiet,
+        prefetch_factor=PREFETCH,
+        # The loader draws a base seed, which nothing here uses: from this generator, so that the global one stays put.
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
 def _loaded(
     dataset: EventDataset, places: Iterator[list[list[Place]]], num_workers: int, padded: Sequence[int] = ()
 ) -> Iterator[list[Batch]]:
@@ -163,18 +178,11 @@ def _loaded(
         for groups in places:
             yield _checked(loader.__getitems__(groups))
         return
-    processes: DataLoader[Any] = DataLoader(
-        loader,  # type: ignore[arg-type]
-        batch_sampler=places,
-        num_workers=num_workers,
-        collate_fn=_unchanged,
-        worker_init_fn=_stay_quiet,
-        prefetch_factor=PREFETCH,
-        # The loader draws a base seed, which nothing here uses: from this generator, so that the global one stays put.
-        generator=torch.Generator().manual_seed(0),
-    )
-    with _same_child_handler():
-        stream = iter(processes)
+    with warnings.catch_warnings(), _same_child_handler():
+        # More processes than cores, as the published settings have on a laptop, only take turns; whether training waits
+        # for data is measured and told.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        stream = iter(_processes(loader, places, num_workers))
     try:
         for batches in stream:
             yield _checked(batches)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Generator
 from dataclasses import replace
 from itertools import islice
@@ -200,6 +201,16 @@ def test_a_bad_file_is_one_message(dataset: EventDataset, workers: int, tmp_path
 
 def children() -> int:
     return len(multiprocessing.active_children())
+
+
+def test_more_processes_than_cores_are_taken_without_a_word(dataset: EventDataset) -> None:
+    count = len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        batches = stream(dataset, workers=min(count, 9))
+        next(batches)
+        batches.close()
+    assert [str(warning.message) for warning in said] == []
 
 
 @pytest.mark.parametrize("how", ["closed", "forgotten", "interrupted", "error"])
