@@ -1,14 +1,14 @@
 """Ways of the CPU kernels of inference beside the vendor's: convolutions, linear maps, pooling, the look for NaN.
 
-"Ours" is the way that the package takes, "theirs" the plain call of PyTorch for the same result. One sequence of 512
-channels, the sizes of the THUMOS14 configuration.
+"Ours" is the way that the package takes, "theirs" another way of PyTorch to the same result. One sequence, the sizes of
+the THUMOS14 configuration.
 
     python -m benchmarks.convolutions [--length 9000] [--runs 25] [--json FILE]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -60,10 +60,10 @@ def linear(length: int, inputs: int, outputs: int, dtype: torch.dtype) -> tuple[
     """Our linear map, and the other one of the two ways: a plain product in float32, kernel 1 in bfloat16."""
     x, weight = torch.randn(1, length, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
     bias = torch.randn(outputs).to(dtype)
-    other: Callable[[], object] = lambda: F.linear(x, weight, bias)  # noqa: E731
+    ours = partial(linear_over_time, x, weight, bias)
     if dtype == torch.bfloat16:
-        other = lambda: conv_over_time(x, weight.unsqueeze(-1), bias)  # noqa: E731
-    return lambda: linear_over_time(x, weight, bias), other
+        return ours, partial(conv_over_time, x, weight.unsqueeze(-1), bias)
+    return ours, partial(F.linear, x, weight, bias)
 
 
 def main() -> None:

@@ -139,7 +139,8 @@ def _parse_message(error: cyclopts.CycloptsError) -> str:
     elif isinstance(error, cyclopts.UnusedCliTokensError) and error.unused_tokens:
         message = f"a word too many: {error.unused_tokens[0]!r}"
     elif isinstance(error, cyclopts.CoercionError) and error.token is not None and error.target_type in NUMBERS:
-        message = f"{error.token.keyword} {error.token.value}: give {NUMBERS[error.target_type]}"
+        name = error.token.keyword or "a value"
+        message = f"{name} {error.token.value}: give {NUMBERS[error.target_type]}"
     command = " ".join(error.command_chain or ())
     return f"{command}: {message} (see --help)" if command else f"{message} (see --help)"
 

@@ -52,9 +52,8 @@ def launch_key(launch: Launch, environment: Mapping[str, str] | None = None) -> 
         return uuid.uuid4().hex[:12]
     values = [environment.get(name, "") for name in LAUNCH_VARIABLES[launch.launcher]]
     if environment.get("TORCHELASTIC_RUN_ID") == "none" and launch.machines == 1:
-        values.append(
-            _name_from_torchrun(launch, environment) or str(os.getppid())
-        )  # torchrun itself, or what stands for it
+        parent = str(os.getppid())  # torchrun itself, or what stands for it
+        values.append(_name_from_torchrun(launch, environment) or parent)
     return hashlib.sha256("\0".join([launch.launcher, *values]).encode()).hexdigest()[:12]
 
 
