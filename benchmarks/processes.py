@@ -17,9 +17,10 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-from benchmarks.common import arguments, timed
+from benchmarks.common import Work, arguments, timed
 from benchmarks.processes_worker import free_port
 from benchmarks.worker import Worker
 
@@ -39,57 +40,72 @@ def started(config: str, folder: Path, length: int, size: int) -> tuple[Worker, 
     return Worker(*words), others
 
 
+def in_turn(works: dict[str, Work], runs: int) -> dict[str, list[float]]:
+    """Seconds of each work, `runs` times, every other time in the opposite order, after once to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for run in range(runs + 1):
+        for name in reversed(works) if run % 2 else works:
+            taken = timed(works[name])
+            if run:
+                times[name].append(taken)
+    return times
+
+
+def ratio(times: dict[str, list[float]], over: str, under: str) -> list[float]:
+    """Lower quartile, median and upper quartile over the runs of one work's time over the other's beside it.
+
+    Neighbours in time see the same machine, so their ratio moves less than either time does.
+    """
+    ratios = [a / b for a, b in zip(times[over], times[under], strict=True)]
+    return statistics.quantiles(ratios, n=4, method="inclusive")
+
+
 def scaling(config: str, folder: Path, length: int, runs: int, size: int) -> dict[str, object]:
     """Seconds of `STEPS` steps of one process and of `size`, in turn."""
     alone, _ = started(config, folder / "one", length, 1)
     several, others = started(config, folder / "several", length, size)
+    command = {"work": "steps", "count": STEPS}
     with closing(alone), closing(several):
-        for worker in (alone, several):
-            worker({"work": "steps", "count": 1})
-        times: dict[int, list[float]] = {1: [], size: []}
-        for _ in range(runs):
-            times[1].append(timed(lambda: alone({"work": "steps", "count": STEPS})))
-            times[size].append(timed(lambda: several({"work": "steps", "count": STEPS})))
+        times = in_turn({"one": lambda: alone(command), "several": lambda: several(command)}, runs)
     for process in others:
         process.wait()
-    medians = {count: statistics.median(values) for count, values in times.items()}
-    efficiency = medians[1] / medians[size]
-    print(f"\n{size} processes against 1, {runs} runs of {STEPS} steps in turn: efficiency {efficiency:.3f}")
-    print(f"  medians {medians[1] / STEPS:.3f} s and {medians[size] / STEPS:.3f} s a step")
+    low, efficiency, high = ratio(times, "one", "several")
+    print(f"\n{size} processes against 1, {runs} runs of {STEPS} steps in turn:")
+    print(f"  efficiency {efficiency:.3f}, half of the runs between {low:.3f} and {high:.3f}")
     return {"processes": size, "efficiency": efficiency, "seconds": times}
 
 
 def loops(config: str, folder: Path, length: int, runs: int) -> dict[str, object]:
-    """The trainer against a bare loop, and checkpoints."""
+    """The trainer against a bare loop, then checkpoints: their writing would slow down whatever follows it."""
     worker, _ = started(config, folder / "loops", length, 1)
+
+    def works(*names: str) -> dict[str, Work]:
+        return {name: partial(worker, {"work": name, "count": STEPS}) for name in names}
+
     with closing(worker):
-        times: dict[str, list[float]] = {"steps": [], "bare": [], "background": [], "waiting": []}
-        for work in ("steps", "bare"):
-            worker({"work": work, "count": 1})
-        for _ in range(runs):
-            for work in ("steps", "bare"):
-                times[work].append(timed(lambda w=work: worker({"work": w, "count": STEPS})))  # type: ignore[misc]
-            for work in ("background", "waiting"):
-                times[work].append(timed(lambda w=work: worker({"work": w, "count": STEPS})))  # type: ignore[misc]
-    medians = {work: statistics.median(values) for work, values in times.items()}
-    overhead = medians["steps"] / medians["bare"] - 1
-    print(f"\nFabric, logging and averaged weights against a bare loop, {runs} runs in turn: {overhead:+.1%}")
+        times = in_turn(works("steps", "bare"), runs)
+        saving = in_turn(works("steps", "background", "waiting"), runs)
+    low, overhead, high = (value - 1 for value in ratio(times, "steps", "bare"))
+    print(f"\nFabric, logging and averaged weights against a bare loop, {runs} runs in turn:")
+    print(f"  {overhead:+.1%}, half of the runs between {low:+.1%} and {high:+.1%}")
     for work, name in (("background", "beside the training"), ("waiting", "by the training")):
-        extra = medians[work] - medians["steps"]
+        extra = statistics.median(a - b for a, b in zip(saving[work], saving["steps"], strict=True))
         print(
             f"a checkpoint written {name}: {extra:.2f} s, {extra / 300:.2%} of training with one every 5 minutes"
             f" ({extra / 60:.2%} with one a minute)"
         )
-    return {"overhead": overhead, "seconds": times}
+    return {"overhead": overhead, "seconds": times, "seconds_with_checkpoints": saving}
 
 
 def main() -> None:
     """Measure and print."""
-    parser = arguments(__doc__, runs=5)
+    parser = arguments(__doc__, runs=15)
     parser.add_argument("config", help="a configuration; its data is made up")
     parser.add_argument("--length", type=int, default=1024, help="feature vectors of a sequence")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
+    if options.runs < 2:
+        parser.error("--runs: a spread takes at least two")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         results = [
@@ -101,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
