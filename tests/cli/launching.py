@@ -83,11 +83,18 @@ class Place:
         )
         return Command(process, self.family)
 
-    def torchrun(self, name: str, *words: str, processes: int = 2, agent: Sequence[str] = ()) -> Command:
+    def torchrun(
+        self,
+        name: str,
+        *words: str,
+        processes: int = 2,
+        agent: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> Command:
         """`torchrun --nproc_per_node=PROCESSES train_ddp.py CONFIG --output NAME WORDS`, on a free port."""
         agent = agent or [f"--nproc_per_node={processes}", f"--master_port={free_port()}"]
         command = ["-m", "torch.distributed.run", *agent, REPOSITORY / "train_ddp.py", self.config]
-        return self.start([*command, "--output", name, *words])
+        return self.start([*command, "--output", name, *words], environment)
 
     def alone(self, name: str, *words: str, script: str = "train_ddp.py") -> Command:
         """`python train_ddp.py CONFIG --output NAME WORDS`."""

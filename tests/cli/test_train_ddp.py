@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.launching import Ended, Place, weights_differ
+from tests.cli.launching import Command, Ended, Place, weights_differ
 from tests.engine.several.pool import free_port
 
 pytestmark = [
@@ -76,6 +76,42 @@ def test_two_nodes(place: Place, rendezvous: str) -> None:
     assert [done.code for done in ended] == [0, 0], ended
     assert sorted("step 8/8" in done.out for done in ended) == [False, True]
     equal(place, f"nodes_{rendezvous}")
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["a third one", "one in place of another"])
+def test_a_node_comes(place: Place, replaced: bool) -> None:
+    """As docs/scaling.md says: without that variable PyTorch 2.13 ends all nodes where one comes."""
+    name, nodes = f"comes_{replaced}", "2" if replaced else "2:3"
+    where = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-id=comes"]
+    words = ("--resume", "auto", "--ckpt-steps", "20", "--eval-freq", "0", "--set", "opt.epochs=100000")
+
+    def node(number: int) -> Command:
+        host = f"--rdzv-conf=is_host={int(number == 0)},last_call_timeout=3"
+        agent = ["--nproc_per_node=1", *where, host, "--max-restarts=3"]
+        return place.torchrun(
+            name, *words, "--print-freq", "1000", agent=agent, environment={"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        )
+
+    agents = [node(0), node(1)]
+    place.wait_for(lambda: place.step(name) >= 20, agents[0])
+    if replaced:
+        for member in place.family.members():
+            if agents[1].process.pid in (member.pid, member.parent):
+                member.kill()
+        agents[1].finish()
+    agents.append(node(2))
+    place.wait_for(lambda: (place.run(name) / "train.log").read_text().count("process(es): a step") == 2, agents[0])
+    before = place.step(name)
+    place.wait_for(lambda: place.step(name) > before, agents[0])
+    log = (place.run(name) / "train.log").read_text()
+    assert "going on from" in log
+    assert ("3 process(es): a step" in log) != replaced
+    left = agents[:1] + agents[2:] if replaced else agents
+    for agent in left:
+        agent.process.terminate()
+    for agent in left:
+        agent.finish()
+    assert place.family.left() == []
 
 
 @pytest.mark.parametrize(
