@@ -6,12 +6,14 @@ was resumed changes them. No global random state is read or moved.
 
 from __future__ import annotations
 
+import pickle
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -114,11 +116,27 @@ class _StepLoader:
     def __getitem__(self, group: list[Place]) -> Batch:
         return collate([self.dataset.sample(place.sample, place.epoch) for place in group], self.padded)
 
-    def __getitems__(self, groups: list[list[Place]]) -> list[Batch] | _Failure:
+    def __getitems__(self, groups: list[list[Place]]) -> bytes | _Failure:
+        """What a loader process hands over.
+
+        Packed here: PyTorch does it in a thread where an error is printed and the batch lost, and the main process
+        would wait for it without end.
+        """
         try:
-            return [self[group] for group in groups]
+            batches = [self[group] for group in groups]
         except EventideError as error:
             return _Failure(str(error))
+        try:
+            return bytes(ForkingPickler.dumps(batches))
+        except (RuntimeError, OSError) as error:
+            return _Failure(_not_handed_over(error))
+
+
+def _not_handed_over(error: Exception) -> str:
+    return (
+        f"loader processes cannot hand over their batches ({str(error).splitlines()[0]}): make /dev/shm larger (docker "
+        "run --shm-size=8g) or allow more open files (ulimit -n), whichever it is, or set loader.num_workers to 0"
+    )
 
 
 def _unchanged(batch: Any) -> Any:
@@ -176,28 +194,36 @@ def _loaded(
     loader = _StepLoader(dataset, padded)
     if num_workers == 0:
         for groups in places:
-            yield _checked(loader.__getitems__(groups))
+            yield [loader[group] for group in groups]
         return
     with warnings.catch_warnings(), _same_child_handler():
         # More processes than cores, as the published settings have on a laptop, only take turns; whether training waits
         # for data is measured and told.
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        stream = iter(_processes(loader, places, num_workers))
+        try:
+            stream = iter(_processes(loader, places, num_workers))
+        except OSError as error:
+            raise EventideError(_not_handed_over(error)) from None
     try:
-        for batches in stream:
-            yield _checked(batches)
+        for packed in stream:
+            yield _unpacked(packed)
     except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
-        # PyTorch names its dead process; one that died while it handed over a batch shows as a lost connection.
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+        # PyTorch names its dead process; one that died while it handed over a batch shows as a lost connection. What a
+        # living one has raised begins with "Caught".
+        lost = not isinstance(error, RuntimeError) or "DataLoader worker (pid" in str(error)
+        if not lost or str(error).startswith("Caught "):
             raise
         raise EventideError(
             "a loader process was killed, probably because memory ran out; lower loader.num_workers or set it to 0"
         ) from error
     finally:
         stream._shutdown_workers()  # type: ignore[attr-defined]  # what letting go of it does, but now
+        for process in stream._workers:  # type: ignore[attr-defined]
+            process.kill()  # one that is stuck in a read: Python would wait for it at its own end
 
 
-def _checked(batches: list[Batch] | _Failure) -> list[Batch]:
-    if isinstance(batches, _Failure):
-        raise EventideError(batches.message)
+def _unpacked(packed: bytes | _Failure) -> list[Batch]:
+    if isinstance(packed, _Failure):
+        raise EventideError(packed.message)
+    batches: list[Batch] = pickle.loads(packed)  # of a process of our own
     return batches

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from eventide.engine.evaluate import detect_dataset, in_order, score
 from eventide.engine.gradients import StepGradients, StepLosses
 from eventide.engine.hints import HARD, hints_of
 from eventide.engine.inference import Inference
-from eventide.engine.interrupt import Interruption
+from eventide.engine.interrupt import Interruption, StopWaiting
 from eventide.engine.logs import MetricsFile, NoLog, TensorBoard
 from eventide.engine.meters import Stopwatch, duration_text
 from eventide.engine.model_keeper import ModelKeeper, refuse_incomplete
@@ -181,10 +181,15 @@ class Trainer:
     def _next(
         self, steps: Iterator[tuple[tuple[int, list[Piece]], list[Batch]]]
     ) -> tuple[tuple[int, list[Piece]], list[Batch]]:
-        """The batches of the next step."""
+        """The batches of the next step. A process alone that was asked to stop waits no longer; several finish the
+        step together.
+        """
         try:
-            with self.watch.waiting():
+            with self.watch.waiting(), self._interruption.ending_wait() if self.world.size == 1 else nullcontext():
                 return next(steps)
+        except StopWaiting:
+            self._stop_if_asked()
+            raise
         except EventideError as error:
             # a signal to the whole process group may end loader processes before this one has looked at it
             self._stop_if_asked()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ import pytest
 import torch
 
 from eventide.config import LoaderConfig
+from eventide.data import loader
 from eventide.data.batching import BatchPlan
 from eventide.data.dataset import EventDataset
 from eventide.data.loader import collate, evaluation_batches, training_steps
@@ -236,7 +239,9 @@ INTERRUPTED = """
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from eventide.config import LoaderConfig
+from eventide.data import loader
 from eventide.data.batching import BatchPlan
 from eventide.data.dataset import EventDataset
 from eventide.data.loader import training_steps
@@ -279,3 +284,53 @@ def test_a_killed_process_is_a_clear_message(dataset: EventDataset) -> None:
     os.kill(process.pid or 0, signal.SIGKILL)
     with pytest.raises(EventideError, match=r"a loader process was killed.*num_workers"):
         list(islice(batches, 20))
+
+
+def without_files(samples: list[Sample], padded: Sequence[int]) -> Batch:
+    """A batch, after which the process may open no file more."""
+    batch = collate(samples, padded)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    return batch
+
+
+def without_memory(obj: object) -> bytes:
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2>: No space left on device (28)\nC++")
+
+
+def without_room(*words: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def broken(self: EventDataset, index: int, epoch: int = 0) -> Sample:
+    raise RuntimeError("stack expects each tensor to be equal size")
+
+
+NOT_HANDED_OVER = [
+    pytest.param((loader, "collate", without_files), r"\(.*[Tt]oo many open files.*\).*ulimit -n", id="files"),
+    pytest.param(
+        (loader, "ForkingPickler", SimpleNamespace(dumps=without_memory)),
+        r"\(unable.*\(28\)\): make /dev/shm larger",
+        id="memory",
+    ),
+    pytest.param((loader, "_processes", without_room), r"\(.*No space left.*\): make /dev/shm larger", id="semaphores"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("replaced", "message"), NOT_HANDED_OVER)
+def test_a_batch_that_cannot_be_handed_over_is_a_message(
+    dataset: EventDataset, monkeypatch: pytest.MonkeyPatch, replaced: tuple[Any, str, Any], message: str
+) -> None:
+    """In the thread where PyTorch would pack it, the batch would be lost, and waited for without end."""
+    monkeypatch.setattr(*replaced)
+    with pytest.raises(EventideError, match=f"cannot hand over their batches {message}"):
+        next(stream(dataset, workers=1))
+
+
+@pytest.mark.slow
+def test_an_error_of_our_own_in_a_loader_process_is_shown_as_it_is(
+    dataset: EventDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EventDataset, "sample", broken)
+    with pytest.raises(RuntimeError, match="stack expects each tensor"):
+        next(stream(dataset, workers=1))

@@ -1,0 +1,64 @@
+"""A read that never ends, as of a network disk that does not answer: a training that is asked to stop leaves it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventide.data.dataset import EventDataset
+from eventide.engine import fit
+from eventide.engine.checkpoint import list_checkpoints
+from tests.engine.making import run_training, tiny_config
+from tests.engine.test_fit import assert_same_run
+
+STEP = 4  # whose batch never comes: the second of the second epoch
+SAMPLE = 7  # the first of that batch
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("number", "ending"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_training_asked_to_stop_waits_no_longer(
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+    number: signal.Signals,
+    ending: type[BaseException],
+) -> None:
+    original, sample = fit.training_steps, EventDataset.sample
+    is_waited_for, reads, main = multiprocessing.Event(), count(), os.getpid()
+
+    def steps(*words: Any, **options: Any) -> Any:
+        batches = original(*words, **options)
+        for step in count():
+            if step == STEP:
+                is_waited_for.set()
+            yield next(batches)
+
+    def stuck(self: EventDataset, index: int, epoch: int) -> Any:
+        if self.training and next(reads) == SAMPLE:
+            is_waited_for.wait()
+            os.kill(main, number)
+            time.sleep(1000)
+        return sample(self, index, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "training_steps", steps)
+        patch.setattr(EventDataset, "sample", stuck)
+        with pytest.raises(ending) as caught:
+            run_training(tmp_path, tiny_config(tiny_data, loader={"num_workers": workers}), "stuck")
+    assert not isinstance(caught.value, SystemExit) or caught.value.code == 0
+    assert not multiprocessing.active_children()
+    run = tmp_path / "runs" / "tiny_stuck"
+    assert list_checkpoints(run / "checkpoints")[0].name == f"step_{STEP:08d}.pt"
+    assert f"step_{STEP:08d}.pt; go on with --resume auto" in (run / "train.log").read_text()
+    resumed = run_training(tmp_path, tiny_config(tiny_data), "stuck", resume="auto")
+    whole = run_training(tmp_path, tiny_config(tiny_data), "whole")
+    assert_same_run(whole.folder.path, resumed.folder.path)
