@@ -16,6 +16,7 @@ from eventide.config import Config, TestConfig
 from eventide.data.annotations import AnnotationSet, load_annotations
 from eventide.data.dataset import EventDataset, makes_proposals
 from eventide.data.loader import evaluation_batches
+from eventide.engine.guard import memory_for
 from eventide.engine.inference import Inference
 from eventide.engine.model_file import StoredModel, load_model, replace_config
 from eventide.engine.postprocess import postprocess
@@ -71,7 +72,8 @@ class Collected:
     def run_model(self, num_workers: int, on_progress: Progress) -> None:
         """Run the model once over every recording."""
         for batch in evaluation_batches(self.dataset, self.settings.batch_size, num_workers):
-            found = self.inference.candidates(batch)
+            with memory_for(len(batch.ids), max(batch.lengths)):
+                found = self.inference.candidates(batch)
             self.candidates.update(zip(batch.ids, zip(found, batch.timelines, strict=True), strict=True))
             on_progress("predicting", len(self.candidates), len(self.dataset))
 

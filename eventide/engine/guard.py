@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -50,6 +51,26 @@ def out_of_memory(
         f"out of memory in {what} with {sequences} sequence(s) of up to {longest} feature vectors. {advice} "
         f"{_remedy(what, sequences)}. {_kept(checkpoint)}"
     )
+
+
+@contextmanager
+def memory_for(sequences: int, longest: int) -> Iterator[None]:
+    """Where memory runs out within the context, say how to need less: `sequences` of up to `longest` vectors are
+    predicted at a time.
+
+    Raises:
+        EventideError: memory ran out.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        fewer = "lower test_cfg.batch_size (--batch-size), or " if sequences > 1 else ""
+        raise EventideError(
+            f"out of memory in prediction with {sequences} recording(s) of up to {longest} feature vectors: {fewer}"
+            "set test_cfg.chunk for shorter windows (--set test_cfg.chunk.length=4096 test_cfg.chunk.overlap=1024)"
+        ) from None
 
 
 def lost_connection(error: BaseException, checkpoint: Path | None) -> EventideError:

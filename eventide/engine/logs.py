@@ -146,9 +146,9 @@ class TensorBoard:
         if not self._begun:
             self._begun = True
             data += record(Event(wall_time=now, file_version="brain.Event:2"))
-            if self._step:  # what an interrupted run wrote beyond the step it goes on from is hidden
-                log = SessionLog(status=SessionLog.START)
-                data += record(Event(wall_time=now, step=self._step + 1, session_log=log))
+            # what an interrupted run wrote beyond the step it goes on from, or begins anew at, is hidden
+            log = SessionLog(status=SessionLog.START)
+            data += record(Event(wall_time=now, step=self._step + 1, session_log=log))
         points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         data += record(Event(wall_time=now, step=step, summary=Summary(value=points)))
         self._make_folder()

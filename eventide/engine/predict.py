@@ -19,13 +19,14 @@ from eventide.data.loader import collate
 from eventide.engine.checkpoint import load_checkpoint, newest_readable, stored_model
 from eventide.engine.devices import mixed_precision, pick_device
 from eventide.engine.external_scores import ExternalScores
+from eventide.engine.guard import memory_for
 from eventide.engine.inference import Inference
 from eventide.engine.model_file import StoredModel, load_model
 from eventide.engine.postprocess import check_settings
 from eventide.engine.run_folder import RunFolder
 from eventide.engine.weights import describe_model, load_weights
 from eventide.models import build
-from eventide.types import Detections, EventideError, Recording, Sample, UsageError
+from eventide.types import Batch, Detections, EventideError, Recording, Sample, UsageError
 
 Features = np.ndarray | Tensor | str | Path
 MAX_BATCH_VECTORS = 16_384  # feature vectors in one forward pass, padding included: bounds memory, not results
@@ -141,8 +142,13 @@ class Predictor:
 
     def detect(self, samples: Sequence[Sample]) -> list[Detections]:
         """Detections of samples that `prepare` made, in one forward pass."""
-        batch = collate(list(samples))
-        found = self.inference.detect(batch)
+        with memory_for(len(samples), max(len(sample.features) for sample in samples)):
+            return self.detect_batch(collate(list(samples)))
+
+    def detect_batch(self, batch: Batch) -> list[Detections]:
+        """Detections of a batch, in one forward pass."""
+        with memory_for(len(batch.ids), max(batch.lengths)):
+            found = self.inference.detect(batch)
         if self.external is not None:
             return [self.external.fuse(name, detections) for name, detections in zip(batch.ids, found, strict=True)]
         return found

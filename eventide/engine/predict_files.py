@@ -18,10 +18,11 @@ from eventide.data.dataset import EventDataset, grid_length
 from eventide.data.features import FeatureStore, Source
 from eventide.data.loader import evaluation_batches
 from eventide.data.shards import is_shard_set
+from eventide.engine.guard import memory_for
 from eventide.engine.predict import Predictor, similar_lengths
 from eventide.engine.weights import config_differences, describe_model, shorten, tensor_differences
 from eventide.models import build
-from eventide.types import Detections, EventideError, Recording, UsageError
+from eventide.types import Detections, EventideError, Recording, Sample, UsageError
 
 # Beginnings of keys of `model` that change nothing in inference, or that belong to the weights whatever is configured.
 TRAINING_ONLY = (
@@ -132,11 +133,13 @@ class FolderWork:
     def detect(self, batches: Sequence[int]) -> Iterator[list[tuple[str, Detections]]]:
         for number in batches:
             names = [self.ids[index] for index in self.batches[number]]
-            samples = []
-            for name in names:
-                rows = torch.from_numpy(self.store.read(name))
-                samples.append(self.predictor.prepare(rows, name, *self._rate_and_duration(name)))
+            with memory_for(len(names), max(self.lengths[index] for index in self.batches[number])):
+                samples = [self._sample(name) for name in names]
             yield list(zip(names, self.predictor.detect(samples), strict=True))
+
+    def _sample(self, name: str) -> Sample:
+        rows = torch.from_numpy(self.store.read(name))
+        return self.predictor.prepare(rows, name, *self._rate_and_duration(name))
 
     def _rate_and_duration(self, name: str) -> tuple[float | None, float | None]:
         recording = self.recordings.get(name)
@@ -180,15 +183,11 @@ class SplitWork:
         return newest_change(self.dataset.store, self.ids[index])
 
     def detect(self, batches: Sequence[int]) -> Iterator[list[tuple[str, Detections]]]:
-        external, inference = self.predictor.external, self.predictor.inference
         # whole batches, longest first: the loader of an evaluation makes the same of them
         chosen = self.dataset.restricted([index for number in batches for index in self.batches[number]])
         size, workers = self.config.test_cfg.batch_size, self.config.loader.num_workers
         for batch in evaluation_batches(chosen, size, workers):
-            found = inference.detect(batch)
-            if external is not None:
-                found = [external.fuse(name, detections) for name, detections in zip(batch.ids, found, strict=True)]
-            yield list(zip(batch.ids, found, strict=True))
+            yield list(zip(batch.ids, self.predictor.detect_batch(batch), strict=True))
 
 
 def padded_size(batch: Sequence[int], lengths: Sequence[int]) -> int:

@@ -148,7 +148,8 @@ def begin(
 ) -> Attempt:
     """Join the other processes of this start, or be the first of them.
 
-    `find_remaining` says which batches are not finished. With `force`, parts of other settings are removed.
+    `find_remaining` says which batches are not finished. With `force`, parts of other settings are removed; without
+    any part, settings that a start has left are.
 
     Raises:
         UsageError: the folder holds parts of other settings.
@@ -167,7 +168,7 @@ def begin(
                 _start_path(folder, key).unlink(missing_ok=True)
             busy = [path for path in _states(folder) if is_alive(path)]
             if not busy:
-                folder.open(settings, discard=force)
+                folder.open(settings, discard=force or not folder.parts())  # without parts nothing is finished
                 known = {"attempt": uuid.uuid4().hex[:8], "size": launch.size, "plan": plan.digest}
                 known.update(recordings=plan.recordings, remaining=find_remaining())
                 if _write_start(folder, key, known):

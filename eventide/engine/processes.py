@@ -46,13 +46,17 @@ def find_launch(environment: Mapping[str, str] | None = None) -> Launch:
     alone = environment.get("WORLD_SIZE", "1") == "1"  # some clusters set it for every job
     if not alone or any(name in environment for name in ("RANK", "TORCHELASTIC_RUN_ID")):
         names, launcher = TORCHRUN, "torchrun"
-    elif (
-        "SLURM_STEP_ID" in environment and environment.get("SLURM_STEP_ID") != "4294967290"
-    ):  # srun, not a batch script
+    elif _is_of_srun(environment):
         names, launcher = SLURM, "slurm"
     else:
         return Launch()
     return _checked(environment, names, launcher)  # type: ignore[arg-type]
+
+
+def _is_of_srun(environment: Mapping[str, str]) -> bool:
+    """Whether srun has started this process, not a batch script or a shell."""
+    step = environment.get("SLURM_STEP_ID", "")
+    return step != "" and not (step.isdigit() and int(step) >= NO_STEP)
 
 
 def speaks(environment: Mapping[str, str] | None = None) -> bool:

@@ -67,7 +67,8 @@ def refuse_too_few_devices(launch: Launch, device_type: str) -> None:
     if count < launch.local_size:
         raise UsageError(
             f"{launch.local_size} processes on this machine, but it has {count} CUDA device(s): start as many "
-            "(--nproc_per_node), or set device: cpu"
+            "(--nproc_per_node), or set device: cpu; started by hand on several machines, each process needs "
+            "LOCAL_WORLD_SIZE, too"
         )
     if device_type == "mps":
         raise UsageError("device mps cannot be shared by several processes: start one, or set device: cpu")

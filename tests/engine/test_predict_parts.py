@@ -175,9 +175,8 @@ def test_torn_and_double_lines(tmp_path: Path) -> None:
     part.write_bytes(content[:-9])  # the last one is torn
     (part.parent / "other-0-1.jsonl").write_bytes(content.splitlines(keepends=True)[0])  # the first one twice
     work = MadeUpWork(NAMES)
-    outcome = predict_alone(work, tmp_path / "r.json")
+    assert predict_alone(work, tmp_path / "r.json").recordings == len(NAMES)
     assert sorted(work.detected) == sorted([*(set(NAMES) - set(first)), first[-1]])
-    assert outcome.recordings == len(NAMES)
     assert (tmp_path / "r.json").read_bytes() == expected(tmp_path)[0]
 
 
@@ -230,6 +229,12 @@ def test_parts_of_other_settings(tmp_path: Path, settings: dict[str, Any], messa
     work = MadeUpWork(NAMES)
     predict_alone(work, tmp_path / "r.json", settings=settings, force=True)
     assert len(work.detected) == len(NAMES)
+
+
+def test_settings_without_a_finished_recording_bind_nobody(tmp_path: Path) -> None:
+    interrupted(tmp_path / "r.json", 5)
+    parts_of(tmp_path)[0].unlink()  # as if killed in its first batch
+    assert predict_alone(MadeUpWork(NAMES), tmp_path / "r.json", settings={"fps": 5.0}).predicted == len(NAMES)
 
 
 def test_force_goes_on_where_the_settings_are_the_same(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ STARTS = [
     pytest.param({**SLURM, "SLURM_STEP_TASKS_PER_NODE": "4"}, Launch("slurm", 3, 4, 1, 4), id="srun on one machine"),
     pytest.param({key: value for key, value in SLURM.items() if "STEP" not in key}, Launch(), id="a batch script"),
     pytest.param({**SLURM, "SLURM_STEP_ID": "4294967290"}, Launch(), id="an interactive shell"),
+    pytest.param({**SLURM, "SLURM_STEP_ID": "4294967291"}, Launch(), id="the step number of a batch script"),
 ]
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 
+from eventide.engine.inference import Inference
 from eventide.engine.model_file import load_model, save_model
+from eventide.types import Batch, Detections
 from tests.engine.making import write_data
 from tests.errors.cases_checkpoints import model_file
 from tests.errors.error_case import CommandLineError, ErrorCase, run_cli
@@ -68,6 +71,21 @@ def in_the_way(folder: Path) -> object:
     return predict(folder)
 
 
+def without_memory(folder: Path) -> object:
+    """The second batch does not fit."""
+    write_data(folder)
+    model_file(folder)
+    detect, calls = Inference.detect, count()
+
+    def detect_once(self: Inference, batch: Batch) -> list[Detections]:
+        if next(calls):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return detect(self, batch)
+
+    with patch.object(Inference, "detect", detect_once):
+        return predict(folder, "--batch-size", "2")
+
+
 def two_on_one_device(folder: Path) -> object:
     write_data(folder)
     model_file(folder)
@@ -81,6 +99,13 @@ CASES: list[ErrorCase] = [
         "predicted a folder in which one recording is broken",
         with_broken,
         r"values are NaN or Inf.*; 7 of 8 recordings are finished, the same command goes on from there",
+        1,
+    ),
+    ErrorCase(
+        "predict, out of memory",
+        "predicted recordings that do not fit into memory",
+        without_memory,
+        r"out of memory in prediction with 2 rec.*--batch-size.*test_cfg\.chunk.*; 2 of 8 recordings are finished",
         1,
     ),
     ErrorCase(
