@@ -6,7 +6,6 @@ was resumed changes them. No global random state is read or moved.
 
 from __future__ import annotations
 
-import pickle
 import signal
 import sys
 import threading
@@ -225,5 +224,5 @@ def _loaded(
 def _unpacked(packed: bytes | _Failure) -> list[Batch]:
     if isinstance(packed, _Failure):
         raise EventideError(packed.message)
-    batches: list[Batch] = pickle.loads(packed)  # of a process of our own
+    batches: list[Batch] = ForkingPickler.loads(packed)  # of a process of our own
     return batches

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,7 @@ from eventide.data.shard_plan import BLOCK, END, Planned, ShardPlan, member_star
 from eventide.data.shards import PLAN_NAME, read_index
 from eventide.ops.files import TEMPORARY_SUFFIX
 from eventide.ops.json_reading import parse_json
+from eventide.ops.locks import lock
 from eventide.ops.problems import raise_problems
 from eventide.types import EventideError, UsageError
 
@@ -56,8 +59,16 @@ def write_shards(
 
     Raises:
         UsageError: the place holds something else, or is too small.
-        EventideError: features are wrong, or writing fails; what is finished stays.
+        EventideError: features are wrong, writing fails, or another command is at work there; what is finished stays.
     """
+    with _alone(place):
+        return _write(store, ids, place, size, dtype, on_progress)
+
+
+def _write(
+    store: FeatureStore, ids: Sequence[str], place: Place, size: int, dtype: StoredType, on_progress: Progress
+) -> Written:
+    """What `write_shards` does, alone at its place."""
     command = Command(size, dtype, _digest(sorted(ids)))
     unfinished, there = _earlier(place, command)
     recordings, states = _look(store, ids, dtype, on_progress)
@@ -86,6 +97,31 @@ def write_shards(
         kind = type(error) if isinstance(error, EventideError) else EventideError
         raise kind(f"{reason}; {kept}: mend this and run the same command again") from None
     return Written(len(planned), len(done), len(ids), sum(planned.values()))
+
+
+@contextmanager
+def _alone(place: Place) -> Iterator[None]:
+    """Within the context no other command of this machine writes shards into a local folder: it would take the
+    unfinished file for one that is left, and remove it.
+    """
+    if not isinstance(place, LocalFolder):
+        yield
+        return
+    folder = Path(place.path)
+    is_new = not folder.exists()
+    with ExitStack() as stack:
+        with suppress(OSError):  # what is wrong with the folder, reading and writing say
+            folder.mkdir(parents=True, exist_ok=True)
+            number = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, number)
+            if lock(number, wait=False) is False:
+                raise EventideError(f"{place.name}: another eventide shard is writing there; wait for it, or stop it")
+        try:
+            yield
+        finally:
+            if is_new:
+                with suppress(OSError):
+                    folder.rmdir()  # where nothing was written
 
 
 def _earlier(place: Place, command: Command) -> tuple[dict[str, str], dict[str, int]]:

@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from eventide.engine.locks import lock
 from eventide.engine.weights import config_differences, shorten
 from eventide.evaluation.results import Columns, records_of
 from eventide.ops.files import TEMPORARY_SUFFIX, write_text
+from eventide.ops.locks import lock
 from eventide.types import Detections, EventideError, UsageError
 
 FORMAT = "eventide-parts-1"

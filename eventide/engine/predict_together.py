@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from eventide.engine.locks import lock
 from eventide.engine.predict_parts import PART_ENDING, PartFolder
 from eventide.engine.processes import Launch
 from eventide.ops.files import TEMPORARY_SUFFIX, write_text
+from eventide.ops.locks import lock
 from eventide.types import EventideError
 
 STATE_ENDING = ".state"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eventide.engine.checkpoint import list_checkpoints
-from eventide.engine.locks import HAS_LOCKS, lock, not_in_children
 from eventide.ops.files import remove_temporary_files
+from eventide.ops.locks import HAS_LOCKS, lock, not_in_children
 from eventide.types import EventideError, UsageError
 
 

@@ -242,6 +242,18 @@ def test_wrong_features_are_named_and_can_be_mended(
     assert contents(tmp_path / "s") == contents(tmp_path / "t")
 
 
+def test_two_commands_at_a_time(tmp_path: Path, names: list[str]) -> None:
+    """The second one leaves the first alone."""
+    source, target = str(tmp_path / "features"), tmp_path / "s"
+
+    def again(what: str, done: int, total: int) -> None:
+        with pytest.raises(EventideError, match="another eventide shard is writing there"):
+            shard_folder(source, target, names)
+
+    done = shard_folder(source, target, names, progress=again)
+    assert shard_folder(source, target, names).kept == done.shards
+
+
 def test_a_full_disk_keeps_what_is_finished(tmp_path: Path, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     real, count = shard_writing._write_member, 0
 

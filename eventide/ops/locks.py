@@ -11,8 +11,9 @@ from typing import IO, Any
 HAS_LOCKS = find_spec("fcntl") is not None  # Windows has none
 
 
-def lock(file: IO[Any], *, shared: bool = False, wait: bool = True) -> bool | None:
-    """Lock an open file until it is closed: True, or False where another process has it and `wait` is false.
+def lock(file: IO[Any] | int, *, shared: bool = False, wait: bool = True) -> bool | None:
+    """Lock an open file, or a folder by its descriptor, until it is closed: True, or False where another process has
+    it and `wait` is false.
 
     None where the system or the file system has no locks.
     """
