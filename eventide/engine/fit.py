@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -181,11 +181,9 @@ class Trainer:
     def _next(
         self, steps: Iterator[tuple[tuple[int, list[Piece]], list[Batch]]]
     ) -> tuple[tuple[int, list[Piece]], list[Batch]]:
-        """The batches of the next step. A process alone that was asked to stop waits no longer; several finish the
-        step together.
-        """
+        """The batches of the next step."""
         try:
-            with self.watch.waiting(), self._interruption.ending_wait() if self.world.size == 1 else nullcontext():
+            with self.watch.waiting(), self._left_when_asked():
                 return next(steps)
         except StopWaiting:
             self._stop_if_asked()
@@ -194,6 +192,12 @@ class Trainer:
             # a signal to the whole process group may end loader processes before this one has looked at it
             self._stop_if_asked()
             raise guard.lost_data(error, self._kept()) from error
+
+    def _left_when_asked(self) -> AbstractContextManager[None]:
+        """Where data is read, perhaps without end: a process alone that is asked to stop leaves with StopWaiting;
+        several finish together what they are at.
+        """
+        return self._interruption.ending_wait() if self.world.size == 1 else nullcontext()
 
     def _flags(self) -> tuple[float, float]:
         """Whether this process was asked to stop, and by SIGTERM."""
@@ -329,8 +333,9 @@ class Trainer:
         module = self.state.average.whole
         inference = Inference(module, self.decoder, self.config, self.labels, self.fabric.autocast)
         try:
-            return detect_dataset(inference, validation, self.config.loader.num_workers, on_progress, self.share)
-        except _StopError:
+            with self._left_when_asked():
+                return detect_dataset(inference, validation, self.config.loader.num_workers, on_progress, self.share)
+        except (StopWaiting, _StopError):
             return None
 
     def _agree_to_stop(self, stops: bool) -> None:
