@@ -243,10 +243,14 @@ STARTS = {  # what the processes did: exit code; then exit code of the script, a
     "failed before it got further": ("true", 1, 1, False),
     "ended without a word": ("true", 0, 1, False),
 }
+AT_ITS_START = ("true", 143, 0, True)  # SIGTERM before a training answers it; torchrun has one code for all failures
 
 
-@each_training
-@pytest.mark.parametrize(("did", "code", "expected", "requeued"), STARTS.values(), ids=STARTS.keys())
+CASES = [pytest.param(path, *start, id=f"{path.name}-{did}") for path in TRAINING for did, start in STARTS.items()]
+CASES += [pytest.param(path, *AT_ITS_START, id="SIGTERM at its start") for path in TRAINING if "srun" in path.name]
+
+
+@pytest.mark.parametrize(("path", "did", "code", "expected", "requeued"), CASES)
 @pytest.mark.parametrize("started_before", [True, False], ids=["again", "the first time"])
 def test_slurm_queues_again_what_got_further(
     path: Path, tmp_path: Path, did: str, code: int, expected: int, requeued: bool, started_before: bool
