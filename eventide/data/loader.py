@@ -219,6 +219,7 @@ def _loaded(
         stream._shutdown_workers()  # type: ignore[attr-defined]  # what letting go of it does, but now
         for process in stream._workers:  # type: ignore[attr-defined]
             process.kill()  # one that is stuck in a read: Python would wait for it at its own end
+            process.join(1)
 
 
 def _unpacked(packed: bytes | _Failure) -> list[Batch]:
