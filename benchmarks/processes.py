@@ -66,7 +66,7 @@ def scaling(config: str, folder: Path, length: int, runs: int, size: int) -> dic
     several, others = started(config, folder / "several", length, size)
     command = {"work": "steps", "count": STEPS}
     with closing(alone), closing(several):
-        times = in_turn({"one": lambda: alone(command), "several": lambda: several(command)}, runs)
+        times = in_turn({"one": partial(alone, command), "several": partial(several, command)}, runs)
     for process in others:
         process.wait()
     low, efficiency, high = ratio(times, "one", "several")

@@ -40,10 +40,6 @@ from eventide.models.registry import DecodesOutputs
 from eventide.types import Batch, Detections, EventideError
 
 
-class _StopError(Exception):
-    """Ends an evaluation early."""
-
-
 @dataclass(frozen=True)
 class FitOptions:
     """What the command line says beside the configuration."""
@@ -326,7 +322,7 @@ class Trainer:
         def on_progress(done: int, total: int) -> None:
             self.reporter.bar("evaluating", done, total)
             if self._interruption.requested:
-                raise _StopError
+                raise StopWaiting
 
         longest = max(validation.length(index) for index in range(len(validation)))
         self.gradients.work = ("evaluation", self.config.test_cfg.batch_size, longest)
@@ -335,7 +331,7 @@ class Trainer:
         try:
             with self._left_when_asked():
                 return detect_dataset(inference, validation, self.config.loader.num_workers, on_progress, self.share)
-        except (StopWaiting, _StopError):
+        except StopWaiting:
             return None
 
     def _agree_to_stop(self, stops: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 
 class StopWaiting(BaseException):
-    """Somebody asked to stop in a wait that may last for ever."""
+    """Somebody asked to stop: what is read or computed is not needed any more."""
 
 
 class Interruption:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -239,9 +238,7 @@ INTERRUPTED = """
 import signal
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from eventide.config import LoaderConfig
-from eventide.data import loader
 from eventide.data.batching import BatchPlan
 from eventide.data.dataset import EventDataset
 from eventide.data.loader import training_steps
@@ -288,6 +285,8 @@ def test_a_killed_process_is_a_clear_message(dataset: EventDataset) -> None:
 
 def without_files(samples: list[Sample], padded: Sequence[int]) -> Batch:
     """A batch, after which the process may open no file more."""
+    import resource  # Windows has none
+
     batch = collate(samples, padded)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     return batch
