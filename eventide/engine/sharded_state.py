@@ -17,7 +17,7 @@ from eventide.config import Config
 from eventide.engine.ema import WeightAverage
 from eventide.engine.optim import build_optimizer, parameters_of
 from eventide.engine.reduction import GradientSum, NoReduction, Reduction
-from eventide.engine.sharding import as_part, cut_as, gathered, in_part, mesh_of_all, own_part, shard
+from eventide.engine.sharding import as_part, cut_as, gathered, in_part, mesh_of_all, own_part, shard, whole_of
 from eventide.engine.state import TrainingState
 from eventide.engine.world import World
 from eventide.models import Architecture, build
@@ -116,7 +116,7 @@ class ShardedAverage(WeightAverage):
         whole = self._build_whole().eval().requires_grad_(False)
         own = whole.state_dict()
         for name, tensor in self.module.state_dict().items():
-            own[name].copy_(tensor.full_tensor() if isinstance(tensor, DTensor) else tensor)
+            own[name].copy_(whole_of(tensor.detach()))
         self._whole = whole
         try:
             yield

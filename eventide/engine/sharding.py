@@ -112,13 +112,30 @@ def cut_as(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     return {name: in_part(tensor, own.get(name, tensor)) for name, tensor in tensors.items()}
 
 
+def whole_of(tensor: Tensor) -> Tensor:
+    """The tensor with the parts of all processes, cut by rows; itself where it is whole. All must call it.
+
+    Not `DTensor.full_tensor`: with PyTorch 2.13 on gloo it kills processes, now and then
+    (docs/decisions/013-fsdp.md).
+    """
+    if not isinstance(tensor, DTensor):
+        return tensor
+    part, size = tensor.to_local(), tensor.device_mesh.size()
+    rows, trailing = -(-tensor.shape[0] // size), tensor.shape[1:]  # the last parts may be shorter, or empty
+    padded = part.new_zeros((rows, *trailing))
+    padded[: len(part)] = part
+    found = part.new_empty((rows * size, *trailing))
+    dist.all_gather(list(found.split(rows)), padded, group=tensor.device_mesh.get_group())
+    return found[: tensor.shape[0]]
+
+
 def gathered(value: Any, keep: bool) -> Any:
     """Nested containers with whole tensors in the host's memory, put together from the parts of all processes, one
     after the other. All must call it; those that do not `keep` them get None for every tensor.
     """
     if isinstance(value, Tensor):
-        whole = value.full_tensor() if isinstance(value, DTensor) else value
-        return whole.detach().cpu() if keep else None
+        whole = whole_of(value.detach())
+        return whole.cpu() if keep else None
     if isinstance(value, Mapping):
         return {key: gathered(item, keep) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -7,6 +7,9 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from eventide.config import Config
 from eventide.data.batching import BatchPlan
@@ -17,7 +20,7 @@ from eventide.engine.devices import make_fabric
 from eventide.engine.gradients import StepGradients
 from eventide.engine.optim import parameters_of
 from eventide.engine.sharded_state import ShardedState, state_in_parts
-from eventide.engine.sharding import as_part, gathered, own_part
+from eventide.engine.sharding import as_part, gathered, mesh_of_all, own_part, whole_of
 from eventide.engine.world import World
 from eventide.layers import pieces as layer_pieces
 from eventide.models import build
@@ -81,6 +84,43 @@ def training(world: World, config: Config, folder: Path, name: str, options: dic
         "counters": vars(state.counters),
         "bytes": {kind: sum(x.numel() * x.element_size() for x in tensors) for kind, tensors in held.items()},
     }
+
+
+class Messages(TorchDispatchMode):
+    """The operations that send something between processes, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if operation.namespace in ("c10d", "_c10d_functional"):
+            self.names.add(operation._opname)
+        return operation(*args, **(kwargs or {}))
+
+
+def messages_of_training(world: World, config: Config, folder: Path) -> set[str]:
+    with Messages() as messages:
+        training(world, config, folder, "messages", {"eval_freq": 1})
+    return messages.names
+
+
+def messages_of_full_tensor(world: World) -> set[str]:
+    with Messages() as messages:
+        rows(world, 2, torch.float32).full_tensor()
+    return messages.names
+
+
+def rows(world: World, count: int, dtype: torch.dtype) -> DTensor:
+    """`count` rows that all differ, cut over all processes."""
+    whole = torch.arange(6 * count).reshape(count, 3, 2).to(dtype)
+    return distribute_tensor(whole, mesh_of_all(torch.device("cpu")), [Shard(0)], src_data_rank=None)
+
+
+def whole_rows(world: World, count: int, dtype: torch.dtype) -> tuple[Tensor, int]:
+    """`rows` put together again, and how many of them this process has."""
+    cut = rows(world, count, dtype)
+    return whole_of(cut), len(cut.to_local())
 
 
 def scale_after_overflow(world: World) -> float:

@@ -39,11 +39,21 @@ class Pool:
         for rank, end in enumerate(self._ends):
             if not end.poll(300):
                 raise TimeoutError(f"process {rank} does not answer")
-            ok, result = end.recv()
+            try:
+                ok, result = end.recv()
+            except EOFError:
+                ok, result = False, "gone without a word"
             if not ok:
-                raise AssertionError(f"process {rank}: {result}")
+                raise AssertionError(f"process {rank}: {result}\n{self._ended()}")
             results.append(result)
         return results
+
+    def _ended(self) -> str:
+        """Which processes have ended, and how: what one says of a lost connection does not tell why it was lost."""
+        for process in self._processes:
+            process.join(1)
+        codes = {rank: process.exitcode for rank, process in enumerate(self._processes)}
+        return f"exit codes, None where it lives: {codes}"
 
     def close(self) -> None:
         for end in self._ends:

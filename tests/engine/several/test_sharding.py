@@ -191,6 +191,27 @@ def test_every_process_holds_its_share(tiny_data: Path, tmp_path: Path, pair: Po
             assert count <= sum(held) <= 1.01 * count, (kind, size)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64], ids=str)
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
+def test_parts_are_put_together(pair: Pool, triple: Pool, count: int, dtype: torch.dtype) -> None:
+    """Also where some have fewer rows, or none."""
+    expected = torch.arange(6 * count).reshape(count, 3, 2).to(dtype)
+    for pool in (pair, triple):
+        results = pool.run(parts.whole_rows, count, dtype)
+        assert sum(held for _, held in results) == count
+        for found, _ in results:
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_no_message_that_kills_processes(tiny_data: Path, tmp_path: Path, pair: Pool) -> None:
+    """PyTorch's functional operations are not safe on gloo: docs/decisions/013-fsdp.md."""
+    safe = {"allreduce_", "_allgather_base_", "_reduce_scatter_base_", "allgather_", "gather_", "broadcast_"}
+    found = pair.run(parts.messages_of_training, in_parts(tiny_data, QUIET, opt=ADAMW), tmp_path)
+    assert {"allgather_", "_reduce_scatter_base_"} < found[0] <= safe
+    assert found[1] == found[0]
+    assert "all_gather_into_tensor" in pair.run(parts.messages_of_full_tensor)[0]  # what is looked for is seen
+
+
 def test_a_single_process(tiny_data: Path, tmp_path: Path) -> None:
     train_alone(tmp_path, in_parts(tiny_data, DROPOUT), "parts", eval_freq=1)
     assert not dist.is_initialized()
