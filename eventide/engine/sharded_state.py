@@ -116,7 +116,7 @@ class ShardedAverage(WeightAverage):
         whole = self._build_whole().eval().requires_grad_(False)
         own = whole.state_dict()
         for name, tensor in self.module.state_dict().items():
-            own[name].copy_(whole_of(tensor.detach()))
+            own[name].copy_(whole_of(tensor))
         self._whole = whole
         try:
             yield

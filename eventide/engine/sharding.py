@@ -113,14 +113,15 @@ def cut_as(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def whole_of(tensor: Tensor) -> Tensor:
-    """The tensor with the parts of all processes, cut by rows; itself where it is whole. All must call it.
+    """A tensor cut by rows, put together from the parts of all processes, which all must call this; itself where it is
+    whole.
 
-    Not `DTensor.full_tensor`: with PyTorch 2.13 on gloo it kills processes, now and then
-    (docs/decisions/013-fsdp.md).
+    Not `DTensor.full_tensor`, which now and then ends processes on gloo: docs/decisions/013-fsdp.md.
     """
+    part = own_part(tensor)
     if not isinstance(tensor, DTensor):
-        return tensor
-    part, size = tensor.to_local(), tensor.device_mesh.size()
+        return part
+    size = tensor.device_mesh.size()
     rows, trailing = -(-tensor.shape[0] // size), tensor.shape[1:]  # the last parts may be shorter, or empty
     padded = part.new_zeros((rows, *trailing))
     padded[: len(part)] = part
@@ -134,7 +135,7 @@ def gathered(value: Any, keep: bool) -> Any:
     after the other. All must call it; those that do not `keep` them get None for every tensor.
     """
     if isinstance(value, Tensor):
-        whole = whole_of(value.detach())
+        whole = whole_of(value)
         return whole.cpu() if keep else None
     if isinstance(value, Mapping):
         return {key: gathered(item, keep) for key, item in value.items()}
